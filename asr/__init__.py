@@ -1,0 +1,50 @@
+"""A speech recogniser: convolutions, recurrent layers and connectionist temporal classification.
+
+>>> import asr
+>>> recogniser = asr.load_model("runs/mini/package")  # doctest: +SKIP
+>>> recogniser.transcribe("talk.mp3").text  # doctest: +SKIP
+'so we set out again'
+
+Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asr.transcription.recogniser import Recogniser as Recogniser
+
+__version__ = "0.1.0"
+
+__all__ = ["Recogniser", "__version__", "load_model"]
+
+
+def load_model(path: str | Path, *, device: str = "cpu") -> Recogniser:
+    """Read a model package and return its recogniser.
+
+    Parameters
+    ----------
+    path
+        Folder of the model package.
+    device
+        Where the network runs: ``cpu``, ``cuda``, ``cuda:1``, ...
+
+    Raises
+    ------
+    asr.errors.PackageError
+        Where the folder holds no model package that this version can read.
+    """
+    from asr.package import read_package
+    from asr.transcription.recogniser import Recogniser
+
+    return Recogniser(read_package(Path(path), device))
+
+
+def __getattr__(name: str) -> object:
+    if name == "Recogniser":
+        from asr.transcription.recogniser import Recogniser
+
+        return Recogniser
+    raise AttributeError(f"module 'asr' has no attribute {name!r}")

@@ -1,0 +1,438 @@
+"""Audio files, bytes and arrays to float32 mono waveforms at the model's sample rate.
+
+libsndfile (through ``soundfile``) reads wav, flac, ogg, opus, mp3, aiff and more; PyAV reads what it cannot: m4a, mp4, webm.
+Both come as wheels, so no program has to be installed beside Python.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from asr.errors import AudioError
+
+Source = str | Path | bytes | BinaryIO
+
+_LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
+# PyAV may open only real containers: playlist formats could make it read other files or addresses.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2",
+    "matroska,webm",
+    *("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "mp3"),
+    *("mpeg", "mpegts", "ogg", "tta", "w64", "wav", "wv"),
+)
+_RIFF_STREAMED = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # sizes that a program writes when it does not know the length yet
+_TRUNCATED_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What an audio file's header says.
+
+    Attributes
+    ----------
+    sample_rate
+        Samples a second (Hz).
+    n_samples
+        Samples in each channel.
+    n_channels
+        Channels.
+    """
+
+    sample_rate: int
+    n_samples: int
+    n_channels: int
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.n_samples / self.sample_rate
+
+
+def load_audio(source: Source, sample_rate: int, *, offset_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
+    """Read audio as one channel at a given sample rate.
+
+    Parameters
+    ----------
+    source
+        A path, the bytes of a file, or a binary file object that can seek.
+    sample_rate
+        Rate of the result (Hz).
+    offset_s, duration_s
+        The part to read, in seconds; ``None`` reads to the end.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(sample,)`` float32, the mean of all channels, nominally in [-1, 1]; at least one sample.
+
+    Raises
+    ------
+    AudioError
+        There is no such file, or it is empty, truncated, corrupt, no audio at all, or holds values that are no numbers.
+
+    Examples
+    --------
+    >>> load_audio("speech.mp3", 16000, offset_s=1.5, duration_s=2.0).shape  # doctest: +SKIP
+    (32000,)
+    """
+    name = _name(source)
+    if offset_s < 0 or (duration_s is not None and duration_s <= 0):
+        raise AudioError(f"{name}: cannot read {duration_s} s from {offset_s} s on; expected an offset >= 0 and a duration > 0")
+    samples, source_rate = _decode(source, name, offset_s, duration_s)
+    if len(samples) == 0:
+        where = f" from {offset_s:g} s on" if offset_s else ""
+        raise AudioError(f"{name}: holds no audio samples{where}")
+    return resample(_to_mono(samples, name), source_rate, sample_rate)
+
+
+def probe_audio(source: Source) -> AudioInfo:
+    """Read sample rate, length and channels, from the header alone where the format allows it.
+
+    Raises
+    ------
+    AudioError
+        The file is missing, empty or no audio, or its header promises more than it holds.
+    """
+    import soundfile
+
+    name = _name(source)
+    with _opened(source, name) as (stream, _):
+        try:
+            with soundfile.SoundFile(stream) as audio:
+                _check_wav_size(audio, name)
+                info = AudioInfo(audio.samplerate, audio.frames, audio.channels)
+        except soundfile.LibsndfileError as error:
+            stream.seek(0)
+            info = _probe_with_pyav(stream, name, str(error))
+    _check_rate(info.sample_rate, name)
+    if info.n_samples <= 0:
+        raise AudioError(f"{name}: holds no audio samples")
+    return info
+
+
+def stream_audio(source: Source, sample_rate: int, block_s: float = 30.0) -> Iterator[np.ndarray]:
+    """Read audio of any length in blocks, so that memory use does not grow with it.
+
+    Parameters
+    ----------
+    source, sample_rate
+        As for :func:`load_audio`.
+    block_s
+        Seconds in a block; the last one is shorter.
+
+    Yields
+    ------
+    numpy.ndarray
+        ``(sample,)`` float32 mono; the blocks joined equal what :func:`load_audio` returns.
+    """
+    name = _name(source)
+    with _opened(source, name) as (stream, _):
+        source_rate, blocks = _blocks(stream, name, block_s)
+        yield from _resampled_blocks((_to_mono(block, name) for block in blocks), source_rate, sample_rate, name)
+
+
+def check_waveform(waveform: Any, name: str = "waveform") -> np.ndarray:
+    """Bring an array from Python into the form the model takes.
+
+    Parameters
+    ----------
+    waveform
+        ``(sample,)`` or ``(sample, channel)``: floats in [-1, 1], or integers, which are scaled by their type's range.
+        A tensor on the CPU will do.
+    name
+        What to call it in an error.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(sample,)`` float32, the mean of all channels.
+
+    Raises
+    ------
+    AudioError
+        The array has no samples, the wrong number of dimensions, a type that is not numeric, or values that are no numbers.
+    """
+    array = np.asarray(waveform)
+    if array.ndim not in (1, 2):
+        raise AudioError(f"{name}: expected an array (sample,) or (sample, channel), got shape {array.shape}")
+    if array.ndim == 2 and array.shape[1] > array.shape[0]:
+        raise AudioError(f"{name}: expected (sample, channel), got shape {array.shape}; transpose it")
+    if array.size == 0:
+        raise AudioError(f"{name}: holds no audio samples")
+    if array.dtype == np.uint8:
+        array = (array.astype(np.float32) - 128) / 128
+    elif np.issubdtype(array.dtype, np.signedinteger):
+        array = array.astype(np.float32) / -float(np.iinfo(array.dtype).min)
+    elif not np.issubdtype(array.dtype, np.floating):
+        raise AudioError(f"{name}: expected floats or integers, got {array.dtype}")
+    return _to_mono(array.reshape(len(array), -1).astype(np.float32, copy=False), name)
+
+
+def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Change the sample rate of a waveform by windowed-sinc interpolation.
+
+    Parameters
+    ----------
+    waveform
+        ``(sample,)`` float32.
+    from_rate, to_rate
+        Rates in Hz. A ratio that is no fraction of small integers is rounded to the nearest one (to within 1e-6).
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(ceil(sample * to_rate / from_rate),)`` float32.
+    """
+    if from_rate == to_rate:
+        return waveform
+    import torch
+
+    with torch.inference_mode():
+        resampled: np.ndarray = resampler(from_rate, to_rate)(torch.from_numpy(np.ascontiguousarray(waveform))).numpy()
+    return resampled
+
+
+@lru_cache(maxsize=64)
+def resampler(from_rate: int, to_rate: int) -> Any:
+    """Return torchaudio's resampling module for a pair of rates, its kernel computed once."""
+    import torchaudio
+
+    # Two rates without a common divisor would need a kernel of gigabytes.
+    ratio = Fraction(to_rate, from_rate).limit_denominator(1000)
+    return torchaudio.transforms.Resample(ratio.denominator, ratio.numerator)
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, (str, Path)):
+        return str(source)
+    return str(getattr(source, "name", None) or "audio bytes")
+
+
+@contextmanager
+def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a source for reading; yields the stream and its size in bytes."""
+    if isinstance(source, (str, Path)):
+        try:
+            if os.path.isdir(source):
+                raise AudioError(f"{name}: is a folder, expected an audio file")
+            stream: BinaryIO = open(source, "rb")  # noqa: SIM115 - closed below
+        except FileNotFoundError:
+            raise AudioError(f"{name}: no such audio file") from None
+        except (OSError, ValueError) as error:
+            raise AudioError(f"{name}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+        owned = True
+    else:
+        stream, owned = (io.BytesIO(source), True) if isinstance(source, bytes) else (source, False)
+    try:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        if size == 0:
+            raise AudioError(f"{name}: is empty (0 bytes), expected an audio file")
+        yield stream, size
+    finally:
+        if owned:
+            stream.close()
+
+
+def _decode(source: Source, name: str, offset_s: float, duration_s: float | None) -> tuple[np.ndarray, int]:
+    """Decode to ``(sample, channel)`` float32 and the source's own sample rate."""
+    import soundfile
+
+    with _opened(source, name) as (stream, _):
+        try:
+            audio = soundfile.SoundFile(stream)
+        except soundfile.LibsndfileError as error:
+            stream.seek(0)
+            return _decode_with_pyav(stream, name, offset_s, duration_s, str(error))
+        with audio:
+            _check_rate(audio.samplerate, name)
+            _check_wav_size(audio, name)
+            start = round(offset_s * audio.samplerate)
+            n_wanted = audio.frames - start
+            if duration_s is not None:
+                n_wanted = min(n_wanted, round(duration_s * audio.samplerate))
+            if n_wanted <= 0:
+                return np.zeros((0, 1), np.float32), audio.samplerate
+            try:
+                if start:
+                    audio.seek(start)
+                samples = audio.read(n_wanted, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                raise AudioError(f"{name}: is truncated or corrupt: {error}") from None
+            _check_length(len(samples), n_wanted, audio.samplerate, name)
+            return samples, audio.samplerate
+
+
+def _check_rate(sample_rate: int, name: str) -> None:
+    if not _LOWEST_RATE_HZ <= sample_rate <= _HIGHEST_RATE_HZ:
+        raise AudioError(
+            f"{name}: has a sample rate of {sample_rate} Hz, expected {_LOWEST_RATE_HZ} to {_HIGHEST_RATE_HZ}; is it corrupt?"
+        )
+
+
+def _check_length(n_read: int, n_expected: int, sample_rate: int, name: str) -> None:
+    """Refuse a file that ends before its header says."""
+    if n_read < n_expected * (1 - _TRUNCATED_SHARE) and n_expected - n_read > 0.1 * sample_rate:
+        raise AudioError(
+            f"{name}: is truncated: {n_read / sample_rate:.2f} s could be read, its header promises {n_expected / sample_rate:.2f} s"
+        )
+
+
+def _check_wav_size(audio: Any, name: str) -> None:
+    """Refuse a wav whose data chunk is shorter than its header says: libsndfile alone corrects that in silence."""
+    if audio.format not in ("WAV", "WAVEX"):
+        return
+    for line in audio.extra_info.splitlines():
+        declared, found, actual = line.partition(" (should be ")
+        if found and declared.strip().startswith("data"):
+            promised, present = int(declared.split(":")[1]), int(actual.rstrip(")"))
+            if promised > present and promised not in _RIFF_STREAMED:
+                raise AudioError(f"{name}: is truncated: its header promises {promised} bytes of audio, {present} are there")
+
+
+def _to_mono(samples: np.ndarray, name: str) -> np.ndarray:
+    """``(sample, channel)`` to ``(sample,)``; refuses values that are no numbers."""
+    waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    with np.errstate(all="ignore"):
+        suspicious = not np.isfinite(waveform.sum())
+    if suspicious and (n_bad := int((~np.isfinite(waveform)).sum())):
+        raise AudioError(f"{name}: {n_bad} of {len(waveform)} samples are NaN or infinite")
+    return np.ascontiguousarray(waveform, dtype=np.float32)
+
+
+@contextmanager
+def _pyav_stream(stream: BinaryIO, name: str, why: str) -> Iterator[tuple[Any, Any]]:
+    """Open the first audio stream of a container; every error of PyAV becomes an :class:`AudioError`."""
+    import av
+
+    options = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
+    try:
+        with av.open(stream, mode="r", options=options, metadata_errors="ignore") as container:
+            if not container.streams.audio:
+                raise AudioError(f"{name}: holds no audio stream")
+            yield container, container.streams.audio[0]
+    except (av.error.FFmpegError, ValueError) as error:
+        raise AudioError(f"{name}: is truncated, corrupt or no audio file ({why.rstrip('. ')}; PyAV: {error})") from None
+
+
+def _promised_s(container: Any, stream: Any) -> float:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / 1e6
+
+
+def _probe_with_pyav(stream: BinaryIO, name: str, why: str) -> AudioInfo:
+    with _pyav_stream(stream, name, why) as (container, audio):
+        rate, n_channels = int(audio.rate), int(audio.channels)
+        seconds = _promised_s(container, audio)
+        if seconds > 0:
+            return AudioInfo(rate, round(seconds * rate), n_channels)
+        return AudioInfo(rate, sum(frame.samples for frame in container.decode(audio)), n_channels)
+
+
+def _pyav_frames(container: Any, audio: Any) -> Iterator[np.ndarray]:
+    """Yield ``(sample, channel)`` float32 arrays, whatever the codec's own sample format."""
+    import av
+
+    converter = av.AudioResampler(format="fltp", layout=audio.layout, rate=audio.rate)
+    for frame in container.decode(audio):
+        for converted in converter.resample(frame):
+            yield converted.to_ndarray().T
+    for converted in converter.resample(None):
+        yield converted.to_ndarray().T
+
+
+def _decode_with_pyav(
+    stream: BinaryIO, name: str, offset_s: float, duration_s: float | None, why: str
+) -> tuple[np.ndarray, int]:
+    with _pyav_stream(stream, name, why) as (container, audio):
+        rate = int(audio.rate)
+        _check_rate(rate, name)
+        promised = round(_promised_s(container, audio) * rate)
+        blocks = list(_pyav_frames(container, audio))
+    samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
+    _check_length(len(samples), promised, rate, name)
+    start = round(offset_s * rate)
+    end = len(samples) if duration_s is None else start + round(duration_s * rate)
+    return samples[start:end], rate
+
+
+def _blocks(stream: BinaryIO, name: str, block_s: float) -> tuple[int, Iterator[np.ndarray]]:
+    """Return the source's sample rate and ``(sample, channel)`` blocks of it."""
+    import soundfile
+
+    try:
+        audio = soundfile.SoundFile(stream)
+    except soundfile.LibsndfileError as error:
+        stream.seek(0)
+        why = str(error)
+        with _pyav_stream(stream, name, why) as (_, opened):
+            rate = int(opened.rate)
+        _check_rate(rate, name)
+        stream.seek(0)
+        return rate, _pyav_blocks(stream, name, why, rate)
+    _check_rate(audio.samplerate, name)
+    _check_wav_size(audio, name)
+    return audio.samplerate, _soundfile_blocks(audio, name, max(1, round(block_s * audio.samplerate)))
+
+
+def _soundfile_blocks(audio: Any, name: str, n_block: int) -> Iterator[np.ndarray]:
+    import soundfile
+
+    n_read = 0
+    with audio:
+        while n_read < audio.frames:
+            try:
+                block = audio.read(min(n_block, audio.frames - n_read), dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                raise AudioError(f"{name}: is truncated or corrupt after {n_read / audio.samplerate:.2f} s: {error}") from None
+            if len(block) == 0:
+                break
+            n_read += len(block)
+            yield block
+        _check_length(n_read, audio.frames, audio.samplerate, name)
+
+
+def _pyav_blocks(stream: BinaryIO, name: str, why: str, rate: int) -> Iterator[np.ndarray]:
+    with _pyav_stream(stream, name, why) as (container, audio):
+        promised = round(_promised_s(container, audio) * rate)
+        n_read = 0
+        for block in _pyav_frames(container, audio):
+            n_read += len(block)
+            yield block
+        _check_length(n_read, promised, rate, name)
+
+
+def _resampled_blocks(blocks: Iterator[np.ndarray], from_rate: int, to_rate: int, name: str) -> Iterator[np.ndarray]:
+    """Resample blockwise: each block is computed with its neighbours' samples around it, so the seams cannot be heard."""
+    ratio = Fraction(to_rate, from_rate).limit_denominator(1000)
+    step = ratio.denominator  # input samples after which the kernel's phase repeats
+    margin = step * -(-max(from_rate // 100, 64) // step)
+    pending, left, empty = np.zeros(0, np.float32), 0, True
+    for block in blocks:
+        empty = empty and len(block) == 0
+        if from_rate == to_rate:
+            yield block
+            continue
+        pending = np.concatenate([pending, block])
+        n_ready = (len(pending) - left - margin) // step * step
+        if n_ready < from_rate:
+            continue
+        start = left * ratio.numerator // step
+        yield resample(pending, from_rate, to_rate)[start : start + n_ready * ratio.numerator // step]
+        keep = min(margin, left + n_ready)
+        pending, left = pending[left + n_ready - keep :], keep
+    if empty:
+        raise AudioError(f"{name}: holds no audio samples")
+    if len(pending) > left:
+        yield resample(pending, from_rate, to_rate)[left * ratio.numerator // step :]

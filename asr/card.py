@@ -1,0 +1,110 @@
+"""The card of a model package: what the model is, how good, how to use it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+
+import asr
+from asr.config import Config
+from asr.model.acoustic import SpeechModel
+from asr.scoring.score import ErrorRate, Score
+
+_CARD = """\
+# {name}
+
+A speech recogniser: convolutions, recurrent layers and CTC, trained with asr {version} on {date}.
+
+| | |
+|---|---|
+| trained on | {train} |
+| checkpoint chosen on | {dev} |
+| parameters | {parameters:,} |
+| audio | {sample_rate} Hz, one channel; other audio is converted |
+| network | {network} |
+| writes | {alphabet} |
+| decoder | {decoder} |
+| WER on the above dev manifests | {wer} |
+| CER on the same | {cer} |
+
+## Use
+
+```
+asr transcribe --model {folder} recording.mp3
+asr evaluate {folder} MANIFEST
+```
+
+```python
+import asr
+print(asr.load_model("{folder}").transcribe("recording.mp3").text)
+```
+
+## Limits
+
+The checkpoint was chosen by the dev score above, so expect a somewhat higher error rate on other recordings. Speech unlike the
+training data (other languages, accents, microphones, noise, several voices at once) is recognised worse, often much worse.
+The model writes only the characters above: no digits and no punctuation beyond them. Silence or music can yield stray letters.
+Long recordings are cut at quiet places into short pieces, each recognised by itself.
+
+## Licence
+
+{licence}
+"""
+
+
+def build_card(
+    config: Config,
+    model: SpeechModel,
+    *,
+    decoder: str,
+    score: Score | None = None,
+    folder: str = "PACKAGE",
+    licence: str = "The weights follow the terms of the data they were trained on; see the corpora named above.",
+    date: datetime.date | None = None,
+) -> str:
+    """Return the text of ``README.md``.
+
+    Parameters
+    ----------
+    config, model
+        What was trained.
+    decoder
+        Signature of the decoder that made the score.
+    score
+        Score on the dev manifests; ``None`` says that none was made.
+    folder
+        What to call the package's folder in the examples.
+    licence
+        One line about the weights' licence.
+    date
+        Day of the training's end; today if left out.
+    """
+    recurrent = config.model.recurrent
+    network = (
+        f"{len(config.model.cnn.channels)} convolutions, {recurrent.layers} {'bidirectional ' if recurrent.bidirectional else ''}"
+        f"{recurrent.cell.upper()} layers of {recurrent.hidden_size}, an output each {1000 * model.frame_s:g} ms"
+    )
+    return _CARD.format(
+        name=config.name,
+        version=asr.__version__,
+        date=(date or datetime.date.today()).isoformat(),
+        train=_listed(config.corpus.train),
+        dev=_listed(config.corpus.dev),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        sample_rate=config.frontend.sample_rate,
+        network=network,
+        alphabet=f"`{config.tokens.alphabet}`",
+        decoder=decoder,
+        wer=_rate(score.wer if score else None),
+        cer=_rate(score.cer if score else None),
+        folder=folder,
+        licence=licence,
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if names else "none"
+
+
+def _rate(rate: ErrorRate | None) -> str:
+    return "not measured" if rate is None else rate.line("").strip()

@@ -1,0 +1,125 @@
+"""``asr COMMAND ...``: finds the command, runs it, and turns errors into messages and exit codes.
+
+Commands are modules of :mod:`asr.commands`. Only the one that is asked for is imported, so help is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from asr.errors import AsrError, StorageError
+from asr.option import nearest
+
+COMMANDS = {
+    "prepare": "turn a corpus, a table or a folder of recordings into manifests",
+    "train": "train a model with a recipe and overrides, and write a model package",
+    "evaluate": "measure the error rates of a model on prepared manifests",
+    "transcribe": "turn audio files into text",
+}
+"""Command names with their summaries; each is a module of :mod:`asr.commands` with the same DESCRIPTION."""
+
+EXIT_CODES = "exit codes: 0 done; 1 failed; 2 something given cannot be used; 130 interrupted"
+INTERRUPTED = 130
+_STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 done; 1 failed; 2 something the user gave cannot be used; 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except SystemExit as stop:  # argparse leaves this way, for --help and for wrong arguments
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] not in COMMANDS:
+        parser = _overview()
+        parser.parse_known_args(arguments[:1])
+        if not arguments:
+            parser.print_help()
+            return 2
+        hint = nearest(arguments[0], COMMANDS)
+        parser.error(f"unknown command {arguments[0]!r}.{hint} There are: {', '.join(COMMANDS)}")
+    name = arguments[0]
+    module = importlib.import_module(f"asr.commands.{name}")
+    parser = argparse.ArgumentParser(prog=f"asr {name}", description=module.DESCRIPTION, add_help=name != "train")
+    module.add_arguments(parser)
+    # Options may stand between positional arguments (`asr train a=1 --print-config b=2`), which argparse cannot do together
+    # with subcommands.
+    parse = parser.parse_intermixed_args if parser._subparsers is None else parser.parse_args
+    args = parse(arguments[1:])
+    return _guard(name, lambda: int(module.run(args)))
+
+
+def _overview() -> argparse.ArgumentParser:
+    lines = [f"  {name:11} {summary}" for name, summary in COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="asr",
+        usage="asr COMMAND ...",
+        description="Train, measure and use CNN + LSTM + CTC speech recognisers.\n\ncommands:\n" + "\n".join(lines),
+        epilog=f"`asr COMMAND --help` says what a command can be told.\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from asr import __version__
+
+        print(f"asr {__version__}")
+        parser.exit()
+
+
+def _guard(name: str, command: Callable[[], int]) -> int:
+    """Run a command; what it raises becomes a message and an exit code."""
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code
+    except AsrError as error:
+        return _report(name, error, error.exit_code)
+    except KeyboardInterrupt:
+        return _report(name, "interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`asr ... | head`); the interpreter would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            traceback.print_exc()
+            return 1
+        place = f" {error.filename}" if error.filename else ""
+        storage = StorageError(
+            f"cannot write{place}: {error.strerror}; free some space or choose another folder, and run it again"
+        )
+        return _report(name, storage, storage.exit_code)
+    except Exception:
+        traceback.print_exc()
+        print(f"asr {name}: this is a fault in asr, not in what you gave it; please report it", file=sys.stderr)
+        return 1
+
+
+def _report(name: str, message: object, code: int) -> int:
+    sys.stdout.flush()
+    print(f"asr {name}: {'error: ' if code != INTERRUPTED else ''}{message}", file=sys.stderr)
+    return code

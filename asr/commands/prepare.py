@@ -1,0 +1,125 @@
+"""``asr prepare``: recordings and transcripts to checked manifests."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asr.data.validate import PartSummary
+
+DESCRIPTION = "Check recordings and transcripts, and write the manifests that the other commands read."
+EXIT_ROWS_LEFT_OUT = 3
+
+_EPILOG = f"Exit code: 0 if every row was used, 2 if one is wrong, {EXIT_ROWS_LEFT_OUT} if --skip-invalid left rows out."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare one subcommand for each kind of corpus."""
+    corpora = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True)
+    _add_librispeech(corpora)
+    _add_synthetic(corpora)
+    _add_table(corpora)
+    _add_kaldi(corpora)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare and print a line for each manifest written."""
+    prepare = {"librispeech": _librispeech, "synthetic": _synthetic, "table": _table, "kaldi": _kaldi}[args.corpus]
+    n_rejected = 0
+    for summary in prepare(args):
+        print(summary, flush=True)
+        n_rejected += summary.n_rejected
+    return EXIT_ROWS_LEFT_OUT if n_rejected else 0
+
+
+def _add_corpus(corpora: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
+    parser = corpora.add_parser(name, help=text, description=text, epilog=_EPILOG)
+    parser.add_argument("--manifests", type=Path, default=Path("data/manifests"), help="folder to write to (%(default)s)")
+    parser.add_argument(
+        "--skip-invalid", action="store_true", help="leave wrong rows out and list them in PART.rejected.jsonl; otherwise stop"
+    )
+    parser.add_argument("--decode", action="store_true", help="read every audio file to its end, not its header alone")
+    parser.add_argument("--threads", type=int, default=8, metavar="N", help="threads that read audio files (%(default)s)")
+    return parser
+
+
+def _add_librispeech(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add_corpus(corpora, "librispeech", "Parts of LibriSpeech or Mini LibriSpeech, or of a corpus in the same layout.")
+    parser.add_argument("--parts", nargs="+", required=True, metavar="PART", help="folder names, such as train-clean-5")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("data/raw/LibriSpeech"), help="the corpus: PART/SPEAKER/CHAPTER/*.trans.txt (%(default)s)"
+    )
+    parser.add_argument("--download", action="store_true", help="fetch the official parts that the folder lacks")
+    parser.add_argument("--mirror", metavar="URL", help="fetch from URL/12/PART.tar.gz and URL/31/PART.tar.gz")
+
+
+def _add_synthetic(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add_corpus(corpora, "synthetic", "Digits and short commands, spoken by a speech synthesiser in many voices.")
+    parser.add_argument("--out", type=Path, default=Path("data/raw/synthetic"), help="folder for the audio (%(default)s)")
+    parser.add_argument(
+        "--utterances", nargs=3, type=int, default=[1500, 120, 200], metavar=("TRAIN", "DEV", "TEST"), help="sizes (1500 120 200)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="decides texts and voices (%(default)s)")
+
+
+def _add_table(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add_corpus(corpora, "table", "A CSV, TSV or JSONL file with one utterance a row.")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the table; paths in it count from its folder")
+    parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="name of the manifest; the part is `all` by default")
+    parser.add_argument("--audio-column", default="audio", metavar="COLUMN", help="path of the audio file (%(default)s)")
+    parser.add_argument("--text-column", default="text", metavar="COLUMN", help="transcript (%(default)s)")
+    parser.add_argument("--id-column", metavar="COLUMN", help="id (`id` if there is such a column, else from the audio's path)")
+    parser.add_argument("--speaker-column", metavar="COLUMN", help="speaker (`speaker` if there is such a column)")
+    parser.add_argument("--split-column", metavar="COLUMN", help="column that says to which part a row belongs")
+    parser.add_argument("--start-column", metavar="COLUMN", help="start inside the audio file, in seconds")
+    parser.add_argument("--duration-column", metavar="COLUMN", help="duration inside the audio file, in seconds")
+
+
+def _add_kaldi(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add_corpus(corpora, "kaldi", "A Kaldi data folder: wav.scp, text, and if there are any utt2spk and segments.")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the folder; relative paths in wav.scp count from where you are")
+    parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="name of the manifest; the part is `all` by default")
+
+
+def _librispeech(args: argparse.Namespace) -> Iterable[PartSummary]:
+    from asr.data import librispeech
+
+    for part in args.parts:
+        if args.download:
+            librispeech.download_part(part, args.folder, args.mirror or librispeech.OFFICIAL_URL)
+        yield librispeech.prepare_part(part, args.folder, args.manifests, **_checks(args))
+
+
+def _synthetic(args: argparse.Namespace) -> Iterable[PartSummary]:
+    from asr.data import synthetic
+
+    sizes = dict(zip(("train", "dev", "test"), args.utterances, strict=True))
+    yield from synthetic.prepare(args.out, args.manifests, sizes=sizes, seed=args.seed, **_checks(args))
+
+
+def _table(args: argparse.Namespace) -> Iterable[PartSummary]:
+    from asr.data import table
+
+    columns = table.Columns(
+        audio=args.audio_column,
+        text=args.text_column,
+        id=args.id_column,
+        speaker=args.speaker_column,
+        split=args.split_column,
+        start=args.start_column,
+        duration=args.duration_column,
+    )
+    yield from table.prepare_table(args.file, args.name, args.manifests, columns, **_checks(args))
+
+
+def _kaldi(args: argparse.Namespace) -> Iterable[PartSummary]:
+    from asr.data import table
+
+    yield table.prepare_kaldi(args.folder, args.name, args.manifests, **_checks(args))
+
+
+def _checks(args: argparse.Namespace) -> dict[str, bool | int]:
+    return {"skip_invalid": args.skip_invalid, "decode": args.decode, "n_threads": max(1, args.threads)}

@@ -1,0 +1,213 @@
+"""Composition of a configuration from the schema, the groups of ``conf/``, a recipe and command-line overrides.
+
+Hydra does the composing. This module tells it where the files are (a checkout, an installed wheel, the user's own folder),
+keeps recipes in a folder of their own, and checks every override first, so that a mistyped one is refused by a message that
+names the nearest right one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from asr.config import Config, conf_dir, explain, options, recipes_dir, to_config
+from asr.errors import ConfigError
+from asr.option import nearest, sections
+
+GROUPS = ("corpus", "tokens", "frontend", "augment", "model", "optim", "decoding", "trainer")
+"""Configuration groups: each is a folder of YAML files and a section of the schema."""
+
+
+def compose(overrides: Sequence[str] = (), config_dir: Path | str | None = None) -> Config:
+    """Compose a configuration.
+
+    Parameters
+    ----------
+    overrides
+        Hydra's overrides: ``trainer.epochs=3`` sets a key, ``model=small`` chooses a group's file,
+        ``+recipe=librispeech/mini`` lays an experiment over the defaults. A recipe gives way to all the others.
+    config_dir
+        A folder with groups (``model/mine.yaml``) and recipes (``recipes/mine/first.yaml``) of one's own.
+
+    Returns
+    -------
+    Config
+        Checked by :func:`asr.config.validate`.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key, group, file or recipe, a wrong type, or a value out of range.
+
+    Examples
+    --------
+    >>> compose(["frontend=mfcc", "trainer.epochs=3"]).frontend.kind
+    'mfcc'
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    user_dir = _user_dir(config_dir)
+    recipes = list_recipes(config_dir)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    checked = [_check_override(text, config_dir) for text in overrides]
+    checked += [f"hydra.searchpath=[file://{user_dir}]"] if user_dir else []
+    # Another composition in this process, or a user's own Hydra application, must not be disturbed.
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        _store_recipes(store, recipes)
+        with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="asr"):
+            return to_config(hydra_compose("train", checked))
+    except OmegaConfBaseException as error:
+        raise explain(error) from None
+    except HydraException as error:
+        raise _explain_hydra(error, recipes, checked) from None
+    finally:
+        store.repo.pop("recipe", None)
+        GlobalHydra.instance().hydra = outer
+
+
+def list_groups(config_dir: Path | str | None = None) -> dict[str, list[str]]:
+    """Names of the files of each group, the user's own included."""
+    folders = [folder for folder in (conf_dir(), _user_dir(config_dir)) if folder]
+    return {group: [name for folder in folders for name in _yaml_names(folder / group)] for group in GROUPS}
+
+
+def list_recipes(config_dir: Path | str | None = None) -> dict[str, Path]:
+    """Recipes by name (``corpus/experiment``), the user's own included.
+
+    Raises
+    ------
+    ConfigError
+        Where one of the user's groups or recipes has the name of one of ours, so that one would hide the other.
+    """
+    found = {name: recipes_dir() / f"{name}.yaml" for name in _yaml_names(recipes_dir())}
+    user_dir = _user_dir(config_dir)
+    if user_dir is None:
+        return found
+    mine = {name: user_dir / "recipes" / f"{name}.yaml" for name in _yaml_names(user_dir / "recipes")}
+    clashes = [f"recipes/{name}" for name in mine if name in found]
+    clashes += [
+        f"{group}/{name}" for group, names in list_groups(config_dir).items() for name in names if names.count(name) > 1
+    ]
+    if clashes:
+        raise ConfigError(f"{user_dir / clashes[0]}.yaml: a file of that name comes with asr; give yours another name")
+    return found | mine
+
+
+def _yaml_names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def _user_dir(config_dir: Path | str | None) -> Path | None:
+    if config_dir is None:
+        return None
+    folder = Path(config_dir).expanduser().resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir {config_dir}: no such folder")
+    return folder
+
+
+def _store_recipes(store: Any, recipes: dict[str, Path]) -> None:
+    """Give Hydra the recipes as a group, wherever their files are.
+
+    A group's folder would otherwise have to be called ``recipe`` and lie among the folders of ``conf/``.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+
+    for name, path in recipes.items():
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path}: expected a mapping of configuration keys, got {type(content).__name__}")
+        group, _, leaf = f"recipe/{name}".rpartition("/")
+        store.store(group=group, name=leaf, node=OmegaConf.create(content), package="_global_", provider="recipes")
+
+
+def _check_override(text: str, config_dir: Path | str | None) -> str:
+    """Refuse an override that names nothing, and bring the rest into the one form that Hydra accepts."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if "=" not in text and not text.startswith("~"):
+        raise ConfigError(f"{text!r}: expected KEY=VALUE, such as trainer.epochs=3.{nearest(text.lstrip('+'), options())}")
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise ConfigError(f"{text!r}: not a valid override: {' '.join(str(error).split())}; quote special characters") from None
+    key = override.key_or_group
+    if override.is_delete():
+        raise ConfigError(f"{text!r}: nothing can be deleted; set {key} to another value instead")
+    if override.is_sweep_override():
+        raise ConfigError(
+            f"{text!r}: one value is expected; write a list as {key}=[a,b], and quote text that has a comma in it"
+        )
+    value = text.partition("=")[2]
+    if key == "recipe":
+        _check_choice(key, override.value(), list(list_recipes(config_dir)))
+        return f"+recipe={value}"
+    if key in GROUPS:
+        _check_choice(key, override.value(), list_groups(config_dir)[key])
+    elif key not in options():
+        known = [*options(), *GROUPS, "recipe"]
+        inside = [name for name in options() if name.startswith(f"{key}.")]
+        hint = f" It holds {', '.join(inside)}." if key in sections(Config) else nearest(key, known)
+        raise ConfigError(f"unknown key {key} in {text!r}.{hint}")
+    return f"{key}={value}"
+
+
+def _check_choice(group: str, value: Any, names: list[str]) -> None:
+    if value not in names:
+        there = ", ".join(names) or "none"
+        raise ConfigError(f"{group}={value}: there is no such {group}.{nearest(str(value), names)} There are: {there}")
+
+
+def _explain_hydra(error: Exception, recipes: dict[str, Path], overrides: Sequence[str]) -> ConfigError:
+    """Find the first cause of an error of Hydra, and the file in which it arose."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    text = " ".join(str(error).partition("Config search path")[0].split())
+    named = [path for name, path in recipes.items() if f"'recipe/{name}'" in text]
+    # Hydra does not say which file asked for a group's file that is not there; ours are right, so it was the recipe.
+    chosen = [path for name, path in recipes.items() if f"+recipe={name}" in overrides]
+    where = next((f"{path}: " for path in named + chosen), "")
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OmegaConfBaseException):
+            return ConfigError(f"{where}{explain(cause)}")
+        cause = cause.__cause__ or cause.__context__
+    return ConfigError(f"{where}{text}")
+
+
+def describe(config_dir: Path | str | None = None) -> str:
+    """Text of everything that can be set: recipes, groups, and every key with default, range and meaning."""
+    lines = ["recipes (+recipe=NAME):", *(f"  {name}" for name in list_recipes(config_dir)), "", "groups (GROUP=NAME):"]
+    lines += [f"  {group:10} {', '.join(names)}" for group, names in list_groups(config_dir).items() if names]
+    section = None
+    lines += ["", "keys (KEY=VALUE), with their defaults:"]
+    for key, entry in options().items():
+        if key.rpartition(".")[0] != section:
+            section = key.rpartition(".")[0]
+            lines += [""] if section else []
+        notes = entry.range_name
+        lines.append(f"  {key}={_default(entry.field)}")
+        lines.append(f"      {entry.field.metadata['doc']}{f' [{notes}]' if notes else ''}")
+    return "\n".join(lines)
+
+
+def _default(entry: Any) -> str:
+    import dataclasses
+    import json
+
+    value = entry.default if entry.default is not dataclasses.MISSING else entry.default_factory()
+    return value if isinstance(value, str) and value == value.strip() else json.dumps(value)

@@ -1,0 +1,324 @@
+"""The schema of every configuration field: its meaning, unit, range and default.
+
+The YAML files of ``conf/`` and ``recipes/`` are checked against these dataclasses, so a key or a type that is not here is an
+error. :func:`validate` checks ranges and combinations. The same objects travel inside a model package, through
+:func:`to_yaml` and :func:`from_mapping`. Hydra's composition of the YAML files is in :mod:`asr.compose`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asr.errors import ConfigError
+from asr.option import Option, leaves, nearest, option, sections, show
+
+
+@dataclass
+class CorpusConfig:
+    """Which prepared manifests are used for what."""
+
+    manifests: str = option("data/manifests", "folder that `asr prepare` wrote its manifests to")
+    train: list[str] = option([], "manifests to train on: names below the folder, such as librispeech/train-clean-5, or paths")
+    dev: list[str] = option([], "manifests to choose checkpoints and tune on")
+
+
+@dataclass
+class TokensConfig:
+    """What the network writes, and how transcripts are brought into that form."""
+
+    kind: str = option("characters", "token inventory", choices=("characters",))
+    alphabet: str = option(
+        " 'abcdefghijklmnopqrstuvwxyz", "the characters a transcript may hold, word boundary (space) included"
+    )
+    case: str = option("lower", "letter case that transcripts are brought into", choices=("lower", "upper", "keep"))
+    punctuation: str = option(
+        "remove", "remove punctuation that the alphabet lacks, or treat it as an unknown character", choices=("remove", "keep")
+    )
+
+
+@dataclass
+class FrontendConfig:
+    """Waveform to features."""
+
+    kind: str = option("log_mel", "features", choices=("log_mel", "spectrogram", "mfcc"))
+    sample_rate: int = option(16000, "audio is resampled to this rate", unit="Hz", low=4000, high=48000)
+    window_s: float = option(0.025, "length of the analysis window", unit="s", low=0.002, high=0.2)
+    hop_s: float = option(0.010, "distance between frames", unit="s", low=0.001, high=0.1)
+    n_mels: int = option(80, "mel bands (log_mel and mfcc)", low=4, high=256)
+    n_mfcc: int = option(40, "cepstral coefficients (mfcc)", low=2, high=256)
+    f_min_hz: float = option(20.0, "lowest frequency of the mel bands", unit="Hz", low=0.0)
+    f_max_hz: float | None = option(
+        None, "highest frequency of the mel bands; null is half the sample rate", unit="Hz", low=100.0
+    )
+    normalisation: str = option(
+        "utterance",
+        "zero mean and unit variance of each feature: over the utterance, by statistics of the training corpus, or not at all",
+        choices=("utterance", "corpus", "none"),
+    )
+
+
+@dataclass
+class AugmentConfig:
+    """What training audio goes through; validation and test audio never does."""
+
+    speed: list[float] = option(
+        [0.9, 1.0, 1.1], "speed factors, one drawn for each utterance; [] or [1.0] is off", low=0.5, high=2.0
+    )
+    time_masks: int = option(2, "SpecAugment: masks over time, at most", low=0, high=100)
+    time_mask_s: float = option(0.7, "SpecAugment: longest mask over time", unit="s", low=0.0, high=10.0)
+    time_mask_fraction: float = option(0.2, "SpecAugment: longest mask as a share of the utterance", low=0.0, high=1.0)
+    frequency_masks: int = option(2, "SpecAugment: masks over frequency", low=0, high=100)
+    frequency_mask_fraction: float = option(0.3, "SpecAugment: widest mask as a share of the feature bins", low=0.0, high=1.0)
+
+
+@dataclass
+class CnnConfig:
+    """Convolutions over time and frequency; the lists have one entry a layer."""
+
+    channels: list[int] = option([32, 32, 32], "output channels", low=1, high=2048)
+    time_kernels: list[int] = option([5, 3, 3], "kernel size over time, odd", unit="frames", low=1, high=99)
+    frequency_kernels: list[int] = option([5, 3, 3], "kernel size over frequency, odd", unit="bins", low=1, high=99)
+    time_strides: list[int] = option([2, 2, 1], "stride over time", low=1, high=8)
+    frequency_strides: list[int] = option([2, 2, 2], "stride over frequency", low=1, high=8)
+    norm: str = option("layer", "normalisation after each convolution", choices=("layer", "batch", "none"))
+    activation: str = option("relu", "nonlinearity", choices=("relu", "gelu", "silu", "clipped_relu"))
+    dropout: float = option(0.1, "dropout after each convolution", low=0.0, high=0.95)
+
+
+@dataclass
+class RecurrentConfig:
+    """The recurrent stack."""
+
+    cell: str = option("lstm", "recurrent cell", choices=("rnn", "lstm", "gru"))
+    layers: int = option(4, "stacked layers", low=1, high=32)
+    hidden_size: int = option(256, "units in each direction", low=1, high=8192)
+    bidirectional: bool = option(True, "read the utterance in both directions")
+    norm: str = option("layer", "normalisation before each layer", choices=("layer", "batch", "none"))
+    dropout: float = option(0.2, "dropout after each layer", low=0.0, high=0.95)
+    forget_bias: float = option(1.0, "initial bias of the forget gate", low=-10.0, high=10.0)
+
+
+@dataclass
+class HeadConfig:
+    """Fully connected layers between the recurrent stack and the tokens."""
+
+    hidden_sizes: list[int] = option([], "units of the hidden layers; [] is a single projection", low=1, high=65536)
+    dropout: float = option(0.2, "dropout before each layer", low=0.0, high=0.95)
+
+
+@dataclass
+class ModelConfig:
+    """CNN, recurrent stack, head."""
+
+    cnn: CnnConfig = field(default_factory=CnnConfig)
+    recurrent: RecurrentConfig = field(default_factory=RecurrentConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+
+
+@dataclass
+class OptimConfig:
+    """AdamW and its learning-rate schedule."""
+
+    lr: float = option(1e-3, "peak learning rate", low=1e-8, high=10.0)
+    betas: list[float] = option([0.9, 0.98], "decay of AdamW's first and second moments", low=0.0, high=0.99999)
+    eps: float = option(1e-8, "AdamW's epsilon", low=1e-16, high=1e-2)
+    weight_decay: float = option(
+        1e-2, "decoupled weight decay of matrices; biases and normalisation are spared", low=0.0, high=10.0
+    )
+    schedule: str = option("cosine", "decay after the warm-up", choices=("cosine", "linear", "constant"))
+    warmup_fraction: float = option(0.1, "share of all steps over which the rate rises to its peak", low=0.0, high=0.9)
+    final_fraction: float = option(0.01, "the last rate as a share of the peak", low=0.0, high=1.0)
+    clip_norm: float = option(5.0, "gradients are scaled down to this norm; 0 is off", low=0.0)
+
+
+@dataclass
+class DecodingConfig:
+    """Log-probabilities to text."""
+
+    kind: str = option("greedy", "decoder", choices=("greedy",))
+
+
+@dataclass
+class TrainerConfig:
+    """The training loop."""
+
+    epochs: int = option(25, "passes over the training manifests", low=1, high=100000)
+    batch_s: float = option(160.0, "audio in a batch, padding included", unit="s", low=1.0, high=100000.0)
+    max_utterances: int = option(64, "utterances in a batch at most", low=1, high=100000)
+    buckets: int = option(10, "duration buckets; utterances of one batch come from one bucket", low=1, high=1000)
+    max_duration_s: float = option(
+        30.0, "longer training utterances are reported and left out", unit="s", low=0.1, high=100000.0
+    )
+    workers: int = option(0, "processes that read audio beside the training process", low=0, high=256)
+    cache_gib: float = option(2.0, "decoded training audio kept in memory", unit="GiB", low=0.0, high=4096.0)
+    accelerator: str = option("auto", "where to train", choices=("auto", "cpu", "gpu"))
+    devices: int = option(1, "processors of that kind", low=1, high=4096)
+    precision: str = option(
+        "auto",
+        "auto is bfloat16 mixed precision on a GPU and float32 on a CPU",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    threads: int = option(0, "CPU threads; 0 leaves torch's default", low=0, high=4096)
+    deterministic: bool = option(True, "refuse operations that are not reproducible (CPU)")
+    validate_every: int = option(1, "epochs between validations", low=1, high=100000)
+    checkpoint_minutes: float = option(10.0, "a checkpoint is also written when this much time has passed", unit="min", low=0.0)
+    samples: int = option(4, "validation transcripts shown after each epoch", low=0, high=1000)
+    log_every: int = option(10, "steps between logged values", low=1, high=100000)
+    progress: str = option("auto", "progress bar on a terminal, plain lines in a log", choices=("auto", "bar", "plain", "none"))
+
+
+@dataclass
+class Config:
+    """Everything that `asr train` can be told."""
+
+    name: str = option("asr", "name of the run; it appears in folders and in the model card")
+    seed: int = option(1, "seeds weights, batches and augmentation", low=0, high=2**32 - 1)
+    output: str = option("runs/${name}", "folder for checkpoints, logs and the model package")
+    resume: bool = option(True, "go on from the output folder's last checkpoint where there is one")
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    tokens: TokensConfig = field(default_factory=TokensConfig)
+    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+def options() -> dict[str, Option]:
+    """Every dotted key of the schema with its declaration."""
+    return leaves(Config)
+
+
+def conf_dir() -> Path:
+    """Folder of the configuration groups: ``conf/`` of the checkout, ``asr/conf`` of an installed wheel."""
+    return _data_folder("conf")
+
+
+def recipes_dir() -> Path:
+    """Folder of the experiments: ``recipes/`` of the checkout, ``asr/recipes`` of an installed wheel."""
+    return _data_folder("recipes")
+
+
+def _data_folder(name: str) -> Path:
+    package = Path(__file__).resolve().parent
+    for folder in (package / name, package.parent / name):
+        if folder.is_dir():
+            return folder
+    raise ConfigError(f"the folder {name}/ is missing beside {package}: the installation is incomplete; install asr again")
+
+
+def get(config: Config, key: str) -> Any:
+    """Value of a dotted key."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def validate(config: Config) -> None:
+    """Check ranges, choices and combinations.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key, its value, and what is permitted.
+    """
+    for key, entry in options().items():
+        entry.check(get(config, key))
+    _check_cnn(config.model.cnn)
+    _check_frontend(config.frontend)
+    _check_rest(config)
+
+
+def _check_cnn(cnn: CnnConfig) -> None:
+    names = ("channels", "time_kernels", "frequency_kernels", "time_strides", "frequency_strides")
+    lists = {name: getattr(cnn, name) for name in names}
+    if len({len(values) for values in lists.values()}) > 1:
+        lengths = ", ".join(f"{name} {len(values)}" for name, values in lists.items())
+        raise ConfigError(f"model.cnn: every list needs one entry a layer, but their lengths differ: {lengths}")
+    for name in ("time_kernels", "frequency_kernels"):
+        if any(size % 2 == 0 for size in lists[name]):
+            raise ConfigError(f"model.cnn.{name}={show(lists[name])}: kernel sizes must be odd, so that a kernel has a centre")
+
+
+def _check_frontend(frontend: FrontendConfig) -> None:
+    nyquist = frontend.sample_rate / 2
+    f_max = nyquist if frontend.f_max_hz is None else frontend.f_max_hz
+    if f_max > nyquist:
+        raise ConfigError(
+            f"frontend.f_max_hz={f_max:g}: above {nyquist:g} Hz, half of frontend.sample_rate={frontend.sample_rate}"
+        )
+    if frontend.f_min_hz >= f_max:
+        raise ConfigError(f"frontend.f_min_hz={frontend.f_min_hz:g}: must lie below the highest frequency, {f_max:g} Hz")
+    if frontend.hop_s > frontend.window_s:
+        raise ConfigError(
+            f"frontend.hop_s={frontend.hop_s:g}: longer than frontend.window_s={frontend.window_s:g}, so audio is lost"
+        )
+    if frontend.kind == "mfcc" and frontend.n_mfcc > frontend.n_mels:
+        raise ConfigError(f"frontend.n_mfcc={frontend.n_mfcc}: more coefficients than frontend.n_mels={frontend.n_mels} bands")
+
+
+def _check_rest(config: Config) -> None:
+    if len(config.optim.betas) != 2:
+        raise ConfigError(f"optim.betas={show(config.optim.betas)}: expected two numbers")
+    alphabet = config.tokens.alphabet
+    repeated = sorted({character for character in alphabet if alphabet.count(character) > 1})
+    if not alphabet or repeated:
+        found = f"holds {repeated[0]!r} twice" if repeated else "is empty"
+        raise ConfigError(f"tokens.alphabet {found}: expected each character of the transcripts once")
+    if not config.name.strip():
+        raise ConfigError("name is empty: expected the name of the run")
+    if not config.output.strip():
+        raise ConfigError("output is empty: expected a folder for checkpoints, logs and the model package")
+
+
+def from_mapping(mapping: Mapping[str, Any]) -> Config:
+    """Build a checked configuration from nested mappings; keys that are absent keep their defaults.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key, a wrong type, or a value out of range.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return to_config(OmegaConf.merge(OmegaConf.structured(Config), dict(mapping)))
+    except OmegaConfBaseException as error:
+        raise explain(error) from None
+
+
+def to_config(node: Any) -> Config:
+    """Turn an OmegaConf node of the schema into plain, checked dataclasses, interpolations resolved."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.to_object(node)
+    if not isinstance(config, Config):
+        raise ConfigError(f"expected a mapping of configuration keys, got {type(config).__name__}")
+    validate(config)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """Write a configuration as YAML that :func:`from_mapping` reads back."""
+    import yaml
+
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True, width=120)
+
+
+def explain(error: Exception) -> ConfigError:
+    """Translate an error of OmegaConf: which key, what was found, what was expected, which key is nearest."""
+    key = str(getattr(error, "full_key", "") or "")
+    text = str(error).splitlines()[0]
+    entry = options().get(key.split("[")[0])
+    if entry is not None:
+        return ConfigError(f"{key}: expected {entry.type_name}; {text[0].lower() + text[1:]}")
+    if "not in" in text and key:
+        return ConfigError(f"unknown key {key}.{nearest(key, [*options(), *sections(Config)])}")
+    return ConfigError(f"{key}: {text}" if key else text)

@@ -1,0 +1,51 @@
+"""Best path: the likeliest token of each frame, repeats merged, blanks removed (Graves et al. 2006, section 3.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from asr.decoding.decoder import Decoder
+from asr.decoding.hypothesis import Hypothesis
+from asr.errors import Failure
+
+
+class GreedyDecoder(Decoder):
+    """Best-path decoding.
+
+    Examples
+    --------
+    The frames ``a a <blank> a b b`` read "aab": a blank between two equal tokens keeps them apart.
+    """
+
+    @property
+    def signature(self) -> str:
+        return "greedy"
+
+    def decode(self, log_probs: torch.Tensor, n_frames: torch.Tensor) -> list[Hypothesis]:
+        """Return the best path of each utterance; its score is the sum of the frames' highest log-probabilities.
+
+        Raises
+        ------
+        ValueError
+            Where the shapes do not fit each other or the tokenizer.
+        Failure
+            Where a log-probability is NaN.
+        """
+        self.check(log_probs, n_frames)
+        if log_probs.shape[1] == 0:
+            return [Hypothesis("", (), (), 0.0)] * log_probs.shape[0]
+        scores, best = (tensor.cpu() for tensor in log_probs.detach().max(dim=2))
+        return [
+            self._collapse(path[:length], float(score[:length].double().sum()))
+            for path, score, length in zip(best.numpy(), scores, n_frames.tolist(), strict=True)
+        ]
+
+    def _collapse(self, path: np.ndarray, score: float) -> Hypothesis:
+        if np.isnan(score):
+            raise Failure("the network's output holds NaN, so there is no text to decode; its weights or its input are broken")
+        is_new = np.ones(len(path), dtype=bool)
+        is_new[1:] = path[1:] != path[:-1]
+        frames = np.flatnonzero(is_new & (path != self.tokenizer.blank))
+        tokens = path[frames].tolist()
+        return Hypothesis(self.tokenizer.decode(tokens), tuple(tokens), tuple(frames.tolist()), score)

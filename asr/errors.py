@@ -1,0 +1,63 @@
+"""Every error a user can cause.
+
+::
+
+    AsrError
+    ├── UserError               the user's mistake: exit code 2
+    │   ├── ConfigError         a key, a value or a combination that cannot be
+    │   ├── DataError           a manifest, a table, a transcript, a corpus folder
+    │   ├── AudioError          a file that holds no usable audio
+    │   ├── TextError           a character the tokenizer does not know
+    │   └── PackageError        a model package that is broken or not ours
+    └── Failure                 nobody's mistake: exit code 1
+        ├── TrainingDiverged    the loss is no longer a finite number
+        └── StorageError        the disk is full or cannot be written
+
+A message says what is wrong, where, what was found, what was expected, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class AsrError(Exception):
+    """Root of all errors raised on purpose; ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UserError(AsrError):
+    """Something the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A configuration key, value or combination of them that cannot be used."""
+
+
+class DataError(UserError):
+    """A manifest, table, transcript or corpus folder that cannot be used."""
+
+
+class AudioError(UserError):
+    """A file or array that holds no usable audio."""
+
+
+class TextError(UserError):
+    """Text with characters that the tokenizer does not know."""
+
+
+class PackageError(UserError):
+    """A model package that is incomplete, corrupt or not one of ours."""
+
+
+class Failure(AsrError):
+    """The program could not go on, through no mistake of the user."""
+
+
+class TrainingDiverged(Failure):
+    """The training loss is no longer a finite number."""
+
+
+class StorageError(Failure):
+    """A file could not be written: the disk is full or not writable."""

@@ -1,0 +1,1 @@
+"""Convolutions, recurrent stack and head."""

@@ -1,0 +1,86 @@
+"""Normalisation that padding cannot touch."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class MaskedBatchNorm(nn.Module):
+    """Batch normalisation over the valid frames alone (Laurent et al. 2016, sequence-wise).
+
+    In evaluation running statistics are used, so an utterance's result does not depend on the batch it is in.
+
+    Parameters
+    ----------
+    channels
+        Size of the axis that keeps statistics of its own: axis 1 of ``(batch, channel, frame, bin)``, the last axis of
+        ``(batch, frame, channel)``.
+    momentum
+        Weight of the newest batch in the running statistics.
+    eps
+        Added to the variance.
+    """
+
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Normalise.
+
+        Parameters
+        ----------
+        x
+            ``(batch, channel, frame, bin)`` or ``(batch, frame, channel)``.
+        mask
+            ``(batch, frame)`` booleans, true where a frame counts.
+        """
+        if x.ndim == 4:
+            axes, shape, weights = (0, 2, 3), (1, -1, 1, 1), mask[:, None, :, None].to(torch.float32)
+            count = weights.sum() * x.shape[3]
+        else:
+            axes, shape, weights = (0, 1), (1, 1, -1), mask[:, :, None].to(torch.float32)
+            count = weights.sum()
+        if self.training:
+            mean = (x * weights).sum(axes) / count
+            var = ((x - mean.view(shape)).square() * weights).sum(axes) / count
+            with torch.no_grad():
+                self.running_mean.lerp_(mean.float(), self.momentum)
+                self.running_var.lerp_(var.float(), self.momentum)
+        else:
+            mean, var = self.running_mean, self.running_var
+        scale = self.weight * (var + self.eps).rsqrt()
+        return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
+
+
+class FrameLayerNorm(nn.Module):
+    """Layer normalisation of each frame over all its channels and bins, with a gain and bias for each channel.
+
+    Parameters
+    ----------
+    channels
+        Size of axis 1 of ``(batch, channel, frame, bin)``.
+    eps
+        Added to the variance.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise ``(batch, channel, frame, bin)``."""
+        var, mean = torch.var_mean(x, dim=(1, 3), keepdim=True, correction=0)
+        x = (x - mean) * (var + self.eps).rsqrt()
+        return x * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)

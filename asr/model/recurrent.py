@@ -1,0 +1,108 @@
+"""The stack of (bidirectional) recurrent layers."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from asr.config import RecurrentConfig
+from asr.features import length_mask
+from asr.model.norm import MaskedBatchNorm
+
+CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+def reverse_index(lengths: torch.Tensor, size: int) -> torch.Tensor:
+    """Return ``(batch, size)`` positions that reverse each sequence inside its own length and leave padding in place.
+
+    Examples
+    --------
+    >>> reverse_index(torch.tensor([2, 3]), 3).tolist()
+    [[1, 0, 2], [2, 1, 0]]
+    """
+    position = torch.arange(size, device=lengths.device)
+    return torch.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)
+
+
+def build_cell(config: RecurrentConfig, input_size: int) -> nn.RNNBase:
+    """Return one recurrent layer of one direction, initialised.
+
+    Input weights are Xavier-uniform and recurrent weights orthogonal, gate by gate (Saxe et al. 2014); biases are zero but
+    for the LSTM's forget gate, which starts open (Jozefowicz et al. 2015).
+    """
+    cell = CELLS[config.cell](input_size, config.hidden_size, batch_first=True)
+    for name, parameter in cell.named_parameters():
+        with torch.no_grad():
+            if name.startswith("bias"):
+                parameter.zero_()
+            else:
+                for gate in parameter.split(config.hidden_size):
+                    (nn.init.xavier_uniform_ if name.startswith("weight_ih") else nn.init.orthogonal_)(gate)
+            if name == "bias_ih_l0" and config.cell == "lstm":
+                parameter[config.hidden_size : 2 * config.hidden_size] = config.forget_bias  # torch's order: i, f, g, o
+    return cell
+
+
+class RecurrentLayer(nn.Module):
+    """Normalisation, one recurrent layer in one or both directions, dropout.
+
+    The backward direction reverses each utterance inside its own length, runs a plain layer and reverses back: the numbers
+    of a packed sequence, at the speed of the fused kernel.
+    """
+
+    def __init__(self, config: RecurrentConfig, input_size: int) -> None:
+        super().__init__()
+        self.norm: nn.Module | None = None
+        if config.norm == "batch":
+            self.norm = MaskedBatchNorm(input_size)
+        elif config.norm == "layer":
+            self.norm = nn.LayerNorm(input_size)
+        self.forward_cell = build_cell(config, input_size)
+        self.backward_cell = build_cell(config, input_size) if config.bidirectional else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.output_size = config.hidden_size * (2 if config.bidirectional else 1)
+
+    def forward(self, x: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
+        """Map ``(batch, frame, input_size)`` to ``(batch, frame, output_size)``; values beyond each length are undefined."""
+        if isinstance(self.norm, MaskedBatchNorm):
+            x = self.norm(x, length_mask(n_frames, x.shape[1]))
+        elif self.norm is not None:
+            x = self.norm(x)
+        y = self.forward_cell(x)[0]
+        if self.backward_cell is not None:
+            index = reverse_index(n_frames, x.shape[1])
+            backward = self.backward_cell(reorder(x, index))[0]
+            y = torch.cat([y, reorder(backward, index)], dim=2)
+        return self.dropout(y)
+
+
+def reorder(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Return ``x[b, index[b, t]]`` for ``x`` of ``(batch, frame, value)`` and ``index`` of ``(batch, frame)``."""
+    return x.gather(1, index[:, :, None].expand_as(x))
+
+
+class RecurrentStack(nn.Module):
+    """Stacked :class:`RecurrentLayer`.
+
+    Parameters
+    ----------
+    config
+        See :class:`asr.config.RecurrentConfig`.
+    input_size
+        Values in each input frame.
+    """
+
+    def __init__(self, config: RecurrentConfig, input_size: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList()
+        for _ in range(config.layers):
+            layer = RecurrentLayer(config, input_size)
+            self.layers.append(layer)
+            input_size = layer.output_size
+        self.output_size = input_size
+
+    def forward(self, x: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
+        """Map ``(batch, frame, input_size)`` to ``(batch, frame, output_size)``; values beyond each length are undefined."""
+        for layer in self.layers:
+            x = layer(x, n_frames)
+        return x

@@ -1,0 +1,303 @@
+"""Model packages: a folder that is all that transcription and evaluation need, and that cannot run code.
+
+====================  =====================================================================
+``config.yaml``       format version, configuration of tokens, frontend, model and decoding
+``model.safetensors`` weights, float32
+``tokenizer.json``    token inventory and text normaliser
+``README.md``         the card: what the model is, how good, how to use it
+====================  =====================================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+import yaml
+
+import asr
+from asr.config import Config, from_mapping
+from asr.errors import ConfigError, PackageError
+from asr.features import Frontend
+from asr.model.acoustic import AcousticModel, SpeechModel
+from asr.text import FILE_NAME as TOKENIZER_NAME
+from asr.text import Tokenizer, load_tokenizer
+
+FORMAT = 1
+CONFIG_NAME = "config.yaml"
+WEIGHTS_NAME = "model.safetensors"
+CARD_NAME = "README.md"
+_PARTS = (CONFIG_NAME, WEIGHTS_NAME, TOKENIZER_NAME)
+_SECTIONS = ("tokens", "frontend", "model", "decoding")
+# A hundred times what a config.yaml or tokenizer.json of ours takes; a hostile one is refused before it is parsed.
+_MAX_TEXT_BYTES = 1 << 18
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """A model package that has been read and checked.
+
+    Attributes
+    ----------
+    folder
+        Where it lies.
+    config
+        Its configuration; what a package does not carry (corpus, optimiser, trainer) has default values.
+    model
+        The network, in evaluation mode, on the device that was asked for.
+    tokenizer
+        Its tokenizer.
+    checkpoint_hash
+        First 12 hexadecimal digits of the SHA-256 of ``model.safetensors``.
+    facts
+        What training noted: version, manifests and the like.
+    """
+
+    folder: Path
+    config: Config
+    model: SpeechModel
+    tokenizer: Tokenizer
+    checkpoint_hash: str
+    facts: Mapping[str, Any]
+
+
+def write_package(
+    folder: Path,
+    config: Config,
+    model: SpeechModel,
+    tokenizer: Tokenizer,
+    card: str,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a model package whole or not at all, in place of one that may be there.
+
+    Parameters
+    ----------
+    folder
+        Where it shall lie; its parents are made.
+    config, model, tokenizer
+        What was trained.
+    card
+        Text of ``README.md``, as from :func:`asr.card.build_card`.
+    facts
+        Plain values (texts, numbers, lists of them) about the training, kept in ``config.yaml``.
+
+    Raises
+    ------
+    PackageError
+        Where a weight is not finite, or the folder holds something other than a package.
+    """
+    folder = Path(folder)
+    if folder.exists() and not _may_replace(folder):
+        raise PackageError(f"{folder} exists and is not a model package; remove it or choose another folder")
+    weights = {name: _plain(tensor) for name, tensor in model.state_dict().items()}
+    _check_finite(weights, str(folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        temporary.chmod(0o755)
+        (temporary / CONFIG_NAME).write_text(_config_yaml(config, facts or {}), encoding="utf-8")
+        (temporary / WEIGHTS_NAME).write_bytes(safetensors.torch.save(weights))
+        tokenizer.save(temporary)
+        (temporary / CARD_NAME).write_text(card, encoding="utf-8")
+        _replace_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy on the CPU, since safetensors refuses memory that tensors share; floats become float32."""
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to("cpu", dtype, copy=True).contiguous()
+
+
+def _may_replace(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / CONFIG_NAME).is_file() or not any(folder.iterdir()))
+
+
+def _replace_folder(temporary: Path, folder: Path) -> None:
+    """Put the finished folder in place; the one it replaces comes back if that fails."""
+    if not folder.exists():
+        os.rename(temporary, folder)
+        return
+    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+    os.replace(folder, old)
+    try:
+        os.rename(temporary, folder)
+    except BaseException:
+        os.rename(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _config_yaml(config: Config, facts: Mapping[str, Any]) -> str:
+    mapping: dict[str, Any] = {"format": FORMAT, "name": config.name}
+    mapping.update({section: dataclasses.asdict(getattr(config, section)) for section in _SECTIONS})
+    mapping["training"] = {"asr": asr.__version__, **facts}
+    return yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True, width=120)
+
+
+def read_package(folder: Path, device: str | torch.device = "cpu") -> ModelPackage:
+    """Read a model package; no code in it is run, whoever wrote it.
+
+    Parameters
+    ----------
+    folder
+        The package's folder.
+    device
+        Where the network is put.
+
+    Raises
+    ------
+    PackageError
+        Where a part is absent, corrupt, foreign or does not fit the others, naming it.
+    ConfigError
+        For a device that is not there.
+    """
+    folder = Path(folder)
+    target = _check_device(device)
+    _check_parts(folder)
+    config, facts = _read_config(folder / CONFIG_NAME)
+    tokenizer = load_tokenizer(folder)
+    weights = _read_weights(folder / WEIGHTS_NAME, config, len(tokenizer))
+    model = SpeechModel(config.frontend, config.model, len(tokenizer))
+    model.load_state_dict(weights)
+    with open(folder / WEIGHTS_NAME, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return ModelPackage(folder, config, model.eval().to(target), tokenizer, digest[:12], facts)
+
+
+def _check_device(device: str | torch.device) -> torch.device:
+    try:
+        target = torch.device(device)
+        torch.empty(0, device=target)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {str(device)!r} cannot be used here ({reason}); 'cpu' always can") from None
+    return target
+
+
+def _check_parts(folder: Path) -> None:
+    if not folder.exists():
+        raise PackageError(f"{folder}: no such folder; a model package is a folder that `asr train` wrote, runs/NAME/package")
+    if not folder.is_dir():
+        raise PackageError(f"{folder}: a file; expected the folder of a model package, as `asr train` writes it")
+    absent = [name for name in _PARTS if not (folder / name).is_file()]
+    if absent:
+        nested = folder / "package"
+        hint = f"; did you mean {nested}?" if (nested / CONFIG_NAME).is_file() else "; it is no model package, or incomplete"
+        raise PackageError(f"{folder}: {', '.join(absent)} not found{hint}")
+    inside = folder.resolve()
+    for name in _PARTS:
+        path = folder / name
+        if inside not in path.resolve().parents:
+            raise PackageError(f"{path}: a link that leads out of the package, to {path.resolve()}; refused")
+        if name != WEIGHTS_NAME and path.stat().st_size > _MAX_TEXT_BYTES:
+            raise PackageError(f"{path}: {path.stat().st_size} bytes; expected {_MAX_TEXT_BYTES} at most")
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, by which a small file can describe something huge."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*name), which no config.yaml of ours has")
+        return super().compose_node(parent, index)
+
+
+def _read_config(path: Path) -> tuple[Config, Mapping[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        mapping = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise PackageError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(mapping, dict) or "format" not in mapping:
+        raise PackageError(f"{path}: not the configuration of a model package: it has no 'format' key")
+    if mapping["format"] != FORMAT:
+        raise PackageError(f"{path}: format {mapping['format']!r}; this asr {asr.__version__} reads format {FORMAT}. Use a newer asr.")
+    facts = mapping.get("training", {})
+    unknown = [str(key) for key in mapping if key not in ("format", "name", "training", *_SECTIONS)]
+    if unknown or not isinstance(facts, dict):
+        raise PackageError(f"{path}: unknown key {', '.join(unknown)}" if unknown else f"{path}: 'training' is not a mapping")
+    absent = [key for key in ("name", *_SECTIONS) if key not in mapping]
+    if absent:
+        raise PackageError(f"{path}: {', '.join(absent)} not found")
+    # The schema's reader would resolve ${...}, environment variables included.
+    if "${" in json.dumps(mapping, default=str):
+        raise PackageError(f"{path}: holds an interpolation (${{...}}); a package holds plain values only")
+    try:
+        return from_mapping({key: mapping[key] for key in ("name", *_SECTIONS)}), facts
+    except ConfigError as error:
+        raise PackageError(f"{path}: {error}") from None
+
+
+def _read_weights(path: Path, config: Config, n_tokens: int) -> dict[str, torch.Tensor]:
+    """Read the weights after their names, shapes and types were found to be those of the configured network."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            headers = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in found.items()}
+            _check_headers(path, headers, _expected_shapes(config, n_tokens))
+            weights = {name: file.get_tensor(name) for name in headers}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        with open(path, "rb") as stream:
+            start = stream.read(2)
+        foreign = "a pickle or zip file under another name" if start in (b"PK", b"\x80\x02") else "corrupt, truncated or foreign"
+        raise PackageError(f"{path}: not a safetensors file: {foreign} ({error})") from None
+    _check_finite(weights, str(path))
+    return weights
+
+
+def _expected_shapes(config: Config, n_tokens: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Return what the network's state holds, without the memory that a huge one would take."""
+    frontend = Frontend(config.frontend)
+    with torch.device("meta"):
+        acoustic = AcousticModel(config.model, frontend.n_features, n_tokens)
+    parts = {"frontend": frontend, "acoustic": acoustic}
+    return {
+        f"{prefix}.{name}": (tuple(tensor.shape), tensor.dtype)
+        for prefix, part in parts.items()
+        for name, tensor in part.state_dict().items()
+    }
+
+
+_DTYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
+
+
+def _check_headers(
+    path: Path, found: Mapping[str, tuple[tuple[int, ...], str]], expected: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+) -> None:
+    for name, (shape, dtype) in expected.items():
+        wanted = (shape, _DTYPE_NAMES.get(dtype, str(dtype)))
+        if name not in found:
+            raise PackageError(f"{path}: tensor {name} not found; the network of config.yaml has it, {_describe(*wanted)}")
+        if found[name] != wanted:
+            raise PackageError(
+                f"{path}: tensor {name} is {_describe(*found[name])}; by config.yaml and tokenizer.json it is {_describe(*wanted)}"
+            )
+    foreign = sorted(found.keys() - expected.keys())
+    if foreign:
+        raise PackageError(f"{path}: tensor {foreign[0]} is not part of the network of config.yaml")
+
+
+def _describe(shape: tuple[int, ...], dtype: str) -> str:
+    return f"{dtype} of shape ({', '.join(map(str, shape))})"
+
+
+def _check_finite(weights: Mapping[str, torch.Tensor], where: str) -> None:
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not math.isfinite(float(tensor.double().sum())) and not bool(tensor.isfinite().all()):
+            raise PackageError(f"{where}: tensor {name} holds NaN or infinity; the training that wrote it had diverged")

@@ -1,0 +1,196 @@
+"""A model's score on a corpus, from audio to error rates."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asr.data.batches import EvaluationBatches, SpeechDataset
+from asr.data.manifest import replacing, transcript
+from asr.decoding import Decoder, Hypothesis
+from asr.decoding.waveforms import decode_waveforms
+from asr.errors import AudioError, DataError
+from asr.model.acoustic import SpeechModel
+from asr.scoring.score import Score, score
+from asr.scoring.signature import signature
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+    from lhotse.cut import Cut
+
+_MAX_UTTERANCES = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A score and how it came about.
+
+    Attributes
+    ----------
+    corpus
+        Name of the manifest.
+    score
+        Error rates, both sides normalised by the tokenizer.
+    hypotheses
+        By utterance id, those that were scored.
+    left_out
+        Reason by utterance id for those whose audio could not be read; they are not in the score.
+    unknown
+        Ids of scored references with characters that the tokenizer does not know and so can never write.
+    audio_s
+        Seconds of audio recognised.
+    elapsed_s
+        Seconds of wall-clock time it took, reading included.
+    signature
+        What the score depends on.
+    """
+
+    corpus: str
+    score: Score
+    hypotheses: Mapping[str, Hypothesis]
+    left_out: Mapping[str, str]
+    unknown: tuple[str, ...]
+    audio_s: float
+    elapsed_s: float
+    signature: str
+
+    def summary(self) -> str:
+        """Return the lines that ``asr evaluate`` prints."""
+        lines = [
+            f"{self.corpus}: {len(self.hypotheses)} utterances, {self.audio_s / 3600:.3f} h",
+            self.score.summary(),
+            f"real-time factor {self.elapsed_s / self.audio_s:.4f} ({self.audio_s / self.elapsed_s:.1f} x real time)",
+        ]
+        if self.left_out:
+            lines.append(f"left out of the score: {len(self.left_out)} utterances whose audio cannot be read")
+        if self.unknown:
+            lines.append(f"references with characters the model cannot write: {len(self.unknown)} (scored as they are)")
+        return "\n".join([*lines, f"signature {self.signature}"])
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return what the summary file holds."""
+        return {
+            "corpus": self.corpus,
+            "utterances": len(self.hypotheses),
+            "audio_s": round(self.audio_s, 3),
+            "elapsed_s": round(self.elapsed_s, 3),
+            "wer": self.score.wer.to_mapping(),
+            "cer": self.score.cer.to_mapping(),
+            "left_out": dict(self.left_out),
+            "unknown_characters": list(self.unknown),
+            "signature": self.signature,
+        }
+
+    def write(self, folder: Path, stem: str) -> tuple[Path, Path]:
+        """Write ``<stem>.jsonl`` (a line an utterance) and ``<stem>.json`` (the summary), each whole or not at all.
+
+        Raises
+        ------
+        StorageError
+            A file cannot be written.
+        """
+        lines, summary = folder / f"{stem}.jsonl", folder / f"{stem}.json"
+        with replacing(lines) as stream:
+            for utterance in self.score.utterances:
+                row = {**utterance.to_mapping(), "log_score": self.hypotheses[utterance.id].score}
+                stream.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
+        with replacing(summary) as stream:
+            stream.write((json.dumps(self.to_mapping(), ensure_ascii=False, indent=2) + "\n").encode("utf-8"))
+        return lines, summary
+
+
+def evaluate(
+    cuts: CutSet,
+    model: SpeechModel,
+    decoder: Decoder,
+    *,
+    corpus: str,
+    checkpoint: str,
+    batch_s: float = 160.0,
+    on_progress: Callable[[float], None] | None = None,
+) -> Evaluation:
+    """Recognise a corpus and score it.
+
+    Parameters
+    ----------
+    cuts
+        Utterances with transcripts.
+    model
+        In evaluation mode, on the device to use.
+    decoder
+        Its tokenizer normalises both sides.
+    corpus, checkpoint
+        Name of the manifest and hash of the weights, for the signature.
+    batch_s
+        Audio recognised at once (s), padding included; it bounds memory and changes no text.
+    on_progress
+        Called after each batch with the seconds of audio in it.
+
+    Raises
+    ------
+    DataError
+        Where no utterance is left to score.
+    """
+    started = time.monotonic()
+    left_out: dict[str, str] = {}
+    found: dict[str, Hypothesis] = {}
+    audio_s = 0.0
+    for ids, waveforms in _batches(cuts, model, batch_s, left_out):
+        found.update(zip(ids, decode_waveforms(model, decoder, waveforms), strict=True))
+        batch_audio_s = sum(map(len, waveforms)) / model.frontend.config.sample_rate
+        audio_s += batch_audio_s
+        if on_progress is not None:
+            on_progress(batch_audio_s)
+    if not found:
+        reason = next(iter(left_out.values()), "there are none")
+        raise DataError(f"{corpus}: no utterance could be recognised; the first reason: {reason}")
+    elapsed_s = time.monotonic() - started
+    references = {cut.id: transcript(cut) for cut in cuts if cut.id in found}
+    hypotheses = {utterance: found[utterance] for utterance in references}
+    tokenizer = decoder.tokenizer
+    return Evaluation(
+        corpus=corpus,
+        score=score(references, {key: value.text for key, value in hypotheses.items()}, normalise=tokenizer.normalise),
+        hypotheses=hypotheses,
+        left_out=left_out,
+        unknown=tuple(utterance for utterance, text in references.items() if tokenizer.unknown(text)),
+        audio_s=audio_s,
+        elapsed_s=elapsed_s,
+        signature=signature(
+            checkpoint=checkpoint,
+            corpus=[corpus],
+            references=references,
+            decoder=decoder.signature,
+            normaliser=tokenizer.normaliser,
+        ),
+    )
+
+
+def _batches(
+    cuts: CutSet, model: SpeechModel, batch_s: float, left_out: dict[str, str]
+) -> Iterator[tuple[list[str], list[np.ndarray]]]:
+    """Yield ids and waveforms; an utterance that cannot be read goes to ``left_out``, and the others go on."""
+    dataset = SpeechDataset(model.frontend.config.sample_rate)
+    for batch in EvaluationBatches(cuts, batch_s, _MAX_UTTERANCES):
+        ids, waveforms = [], []
+        for cut in batch:
+            try:
+                waveforms.append(_read(dataset, cut))
+                ids.append(cut.id)
+            except AudioError as error:
+                left_out[cut.id] = str(error)
+        if ids:
+            yield ids, waveforms
+
+
+def _read(dataset: SpeechDataset, cut: Cut) -> np.ndarray:
+    from lhotse import CutSet
+
+    waveform: np.ndarray = dataset[CutSet.from_cuts([cut])].waveforms[0].numpy()
+    return waveform

@@ -1,0 +1,128 @@
+"""Checkpoints to resume from, the model package of the best epoch, and a clean stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from asr.errors import StorageError
+
+logger = logging.getLogger(__name__)
+
+LAST = "last.ckpt"
+
+
+class Stopped(Exception):  # noqa: N818 - a request of the user, not an error
+    """The user asked to stop; everything is saved."""
+
+
+class Checkpoints(Callback):
+    """Write ``last.ckpt`` and, whenever the development set's WER improves, the model package.
+
+    ``last.ckpt`` is written at each epoch's end, every ``minutes`` between, and when the run is interrupted (SIGINT or
+    SIGTERM; a second SIGINT stops at once). It is written beside its place and renamed, so it is always whole.
+
+    Parameters
+    ----------
+    folder
+        Output folder of the run.
+    minutes
+        Longest time between two checkpoints; 0 writes them at the ends of epochs only.
+    write_package
+        Called with the module when the weights are the best so far.
+    has_dev
+        Without a development set the newest weights are the best.
+    """
+
+    def __init__(self, folder: Path, minutes: float, write_package: Callable[[Any], None], has_dev: bool) -> None:
+        self.folder = folder
+        self.minutes = minutes
+        self.write_package = write_package
+        self.has_dev = has_dev
+        self.best_wer = float("inf")
+        self.best_epoch = 0
+        self.stop_requested = False
+        self.saved_at = time.monotonic()
+        self._handlers: dict[int, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_wer": self.best_wer, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_wer = state_dict["best_wer"]
+        self.best_epoch = state_dict["best_epoch"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        def request_stop(number: int, frame: FrameType | None) -> None:
+            if self.stop_requested:
+                raise KeyboardInterrupt
+            self.stop_requested = True
+            logger.info("stopping after this batch; press Ctrl-C again to stop without saving")
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, request_stop)
+        self.saved_at = time.monotonic()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        due = self.minutes > 0 and time.monotonic() - self.saved_at > 60 * self.minutes
+        if trainer.world_size > 1:  # all processes write a checkpoint together, or none
+            due, self.stop_requested = (
+                bool(trainer.strategy.reduce_boolean_decision(flag, all=False)) for flag in (due, self.stop_requested)
+            )
+        if due or self.stop_requested:
+            self.save_last(trainer)
+        if self.stop_requested:
+            raise Stopped
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        wer = pl_module.last_score.wer.rate  # type: ignore[union-attr, operator]
+        if wer < self.best_wer:
+            self.best_wer, self.best_epoch = wer, trainer.current_epoch + 1
+            if trainer.is_global_zero:
+                self.write_package(pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.has_dev and trainer.is_global_zero:
+            self.write_package(pl_module)
+        self.save_last(trainer)
+
+    def save_last(self, trainer: Trainer) -> None:
+        """Write ``last.ckpt`` whole, or leave the one before."""
+        path = self.folder / LAST
+        partial = path.with_suffix(".part")
+        try:
+            trainer.save_checkpoint(partial)
+            if trainer.is_global_zero:
+                os.replace(partial, path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            partial.unlink(missing_ok=True)
+            raise StorageError(f"cannot write {path}: {error}. The checkpoint before it is kept; free some space and go on.") from error
+        self.saved_at = time.monotonic()
+
+
+class RandomState(Callback):
+    """Carry torch's random state, which dropout and SpecAugment draw from, through checkpoints."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"torch": torch.get_rng_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.loaded = state_dict["torch"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if hasattr(self, "loaded"):
+            torch.set_rng_state(self.loaded)
+            del self.loaded

@@ -1,0 +1,115 @@
+"""What can be known to be wrong before the first step of training."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from asr.config import Config
+from asr.ctc import minimum_frames
+from asr.data.manifest import replacing, transcript
+from asr.errors import DataError, TextError
+from asr.model.acoustic import SpeechModel
+from asr.text import Tokenizer
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+    from lhotse.cut import Cut
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An utterance that cannot be trained on, and why."""
+
+    id: str
+    reason: str
+    detail: str
+
+
+def check_transcripts(cuts: CutSet, tokenizer: Tokenizer, corpus: str) -> None:
+    """Make sure that every transcript can be written in the tokenizer's tokens.
+
+    Raises
+    ------
+    DataError
+        With the number of faulty transcripts, the first of them, and what they hold.
+    """
+    faults = []
+    for cut in cuts:
+        try:
+            tokenizer.encode(tokenizer.normalise(transcript(cut)))
+        except TextError as error:
+            faults.append(f"  {cut.id}: {error}")
+    if faults:
+        more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise DataError(
+            f"{corpus}: {len(faults)} of {len(cuts)} transcripts hold characters that tokens.alphabet lacks:\n"
+            + "\n".join(faults[:SHOWN])
+            + f"{more}\nCorrect the transcripts and prepare them again, or add the characters to tokens.alphabet."
+        )
+
+
+def find_fault(cut: Cut, config: Config, tokenizer: Tokenizer, model: SpeechModel) -> LeftOut | None:
+    """Say why an utterance cannot be trained on, or None where it can."""
+    if cut.duration > config.trainer.max_duration_s:
+        detail = f"{cut.duration:.1f} s; trainer.max_duration_s is {config.trainer.max_duration_s:g} s"
+        return LeftOut(cut.id, "too long", detail)
+    tokens = tokenizer.encode(tokenizer.normalise(transcript(cut)))
+    if not tokens:
+        return LeftOut(cut.id, "empty transcript", f"{transcript(cut)!r} is empty after normalisation")
+    fastest = max(config.augment.speed, default=1.0)
+    n_samples = int(cut.duration * config.frontend.sample_rate / max(1.0, fastest)) - 1
+    n_frames = int(model.output_lengths(torch.tensor([n_samples]))[0])
+    needed = minimum_frames(tokens)
+    if n_frames < needed:
+        detail = (
+            f"{len(tokens)} labels need {needed} output frames (one a label, one more for each doubled letter) but "
+            f"{cut.duration:.2f} s give {n_frames} at speed {fastest:g}; lower model.cnn.time_strides or augment.speed, or see "
+            f"whether the transcript belongs to this audio"
+        )
+        return LeftOut(cut.id, "transcript too long for the audio", detail)
+    return None
+
+
+def leave_out_untrainable(cuts: CutSet, config: Config, tokenizer: Tokenizer, model: SpeechModel, report: Path | None) -> CutSet:
+    """Return the utterances that can be trained on; the others are logged, counted and written to a report.
+
+    Parameters
+    ----------
+    cuts
+        Training utterances.
+    report
+        JSONL file for the utterances left out; None writes none.
+
+    Raises
+    ------
+    DataError
+        If nothing is left.
+    """
+    faults = {cut.id: fault for cut in cuts if (fault := find_fault(cut, config, tokenizer, model))}
+    if not faults:
+        return cuts
+    if report is not None:
+        with replacing(report) as file:
+            for fault in faults.values():
+                file.write((json.dumps(vars(fault), ensure_ascii=False) + "\n").encode())
+    reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(fault.reason for fault in faults.values()).items())
+    logger.warning(f"{len(faults)} of {len(cuts)} training utterances are left out ({reasons}):")
+    for fault in list(faults.values())[:SHOWN]:
+        logger.warning(f"  {fault.id}: {fault.reason}: {fault.detail}")
+    if report is not None:
+        logger.warning(f"  all of them are listed in {report}")
+    kept = cuts.filter(lambda cut: cut.id not in faults).to_eager()
+    if not len(kept):
+        raise DataError(f"none of the {len(cuts)} training utterances can be trained on: {reasons}")
+    return kept

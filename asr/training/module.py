@@ -1,0 +1,193 @@
+"""One step of training and of validation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+
+from asr.config import Config
+from asr.ctc import ctc_loss
+from asr.data.augment import SpecAugment
+from asr.data.batch import Batch
+from asr.decoding import build_decoder
+from asr.errors import Failure, TrainingDiverged
+from asr.model.acoustic import SpeechModel
+from asr.scoring import Score, score
+from asr.text import Tokenizer
+from asr.training.schedule import build_optimizer, learning_rate_factor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Validation:
+    """What one pass over the development set has gathered so far."""
+
+    loss: float = 0.0
+    n_tokens: int = 0
+    references: dict[str, str] = field(default_factory=dict)
+    hypotheses: dict[str, str] = field(default_factory=dict)
+
+
+class SpeechModule(LightningModule):
+    """The speech model with its loss, optimiser and validation.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    tokenizer
+        Encodes transcripts and decodes hypotheses.
+    total_steps
+        Optimiser steps of the whole run, for the learning-rate schedule.
+    """
+
+    def __init__(self, config: Config, tokenizer: Tokenizer, total_steps: int) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.total_steps = total_steps
+        self.model = SpeechModel(config.frontend, config.model, len(tokenizer))
+        self.spec_augment = SpecAugment(config.augment, self.model.frontend.frame_s)
+        self.decoder = build_decoder(config.decoding, tokenizer)
+        self.validation = Validation()
+        self.last_score: Score | None = None
+        """WER and CER of the newest validation."""
+        self.trial_batch: Batch | None = None
+        """Tried before training starts, to see whether memory suffices."""
+        self.audio_s = 0.0
+        """Seconds of audio trained on since the epoch began."""
+
+    def encode(self, batch: Batch) -> list[list[int]]:
+        """Return the target tokens of each utterance."""
+        return [self.tokenizer.encode(self.tokenizer.normalise(text)) for text in batch.texts]
+
+    def training_loss(self, batch: Batch) -> torch.Tensor:
+        """Return the CTC loss a token of a batch, SpecAugment included."""
+        features, n_frames = self.model.features(batch.waveforms, batch.n_samples)
+        log_probs, n_out = self.model.log_probs(self.spec_augment(features, n_frames), n_frames)
+        return ctc_loss(log_probs, n_out, self.encode(batch))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        loss = self.training_loss(batch)
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(
+                f"the loss is {loss.item()} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}, utterances "
+                f"{', '.join(batch.ids)}. The last good checkpoint is kept. Try a lower optim.lr or optim.clip_norm, a longer "
+                f"optim.warmup_fraction, or look at these utterances."
+            )
+        self.audio_s += batch.audio_s
+        self.log("train/loss", loss, batch_size=len(batch))
+        return loss
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        limit = self.config.optim.clip_norm or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), limit)
+        if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":
+            raise TrainingDiverged(
+                f"the gradient's norm is {norm.item()} in epoch {self.current_epoch + 1}, step {self.global_step + 1}. The last "
+                f"good checkpoint is kept. Try a lower optim.lr or a longer optim.warmup_fraction."
+            )
+        self.log("train/gradient_norm", norm)
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.model, self.config.optim)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, self.total_steps, self.config.optim)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        if self.trial_batch is not None:
+            self.try_memory(self.trial_batch)
+            self.trial_batch = None
+
+    def on_train_epoch_start(self) -> None:
+        self.audio_s = 0.0
+
+    def try_memory(self, batch: Batch) -> None:
+        """Run the longest batch forward and backward, so that memory that does not suffice is known at once.
+
+        Raises
+        ------
+        Failure
+            If the device's memory does not hold the batch.
+        """
+        state = torch.get_rng_state()
+        try:
+            with self.trainer.precision_plugin.forward_context():
+                loss = self.training_loss(batch.to(self.device))
+            loss.backward()  # type: ignore[no-untyped-call]
+        except torch.OutOfMemoryError as error:
+            raise Failure(
+                f"the longest batch ({len(batch)} utterances, {batch.audio_s:.0f} s) does not fit the memory of {self.device}. "
+                f"Lower trainer.batch_s (now {self.config.trainer.batch_s:g}) or trainer.max_duration_s (now "
+                f"{self.config.trainer.max_duration_s:g})."
+            ) from error
+        finally:
+            torch.set_rng_state(state)
+            self.zero_grad(set_to_none=True)
+
+    def on_validation_epoch_start(self) -> None:
+        self.validation = Validation()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        log_probs, n_out = self.model(batch.waveforms, batch.n_samples)
+        targets = self.encode(batch)
+        self.validation.loss += ctc_loss(log_probs, n_out, targets, normalise=False).item()
+        self.validation.n_tokens += sum(map(len, targets))
+        for utterance, text, hypothesis in zip(batch.ids, batch.texts, self.decoder.decode(log_probs, n_out), strict=True):
+            self.validation.references[utterance] = self.tokenizer.normalise(text)
+            self.validation.hypotheses[utterance] = hypothesis.text
+
+    def on_validation_epoch_end(self) -> None:
+        gathered = merge(gather(self.validation, self.trainer.world_size))
+        self.last_score = score(gathered.references, gathered.hypotheses)
+        values = {
+            "dev/loss": gathered.loss / max(1, gathered.n_tokens),
+            "dev/wer": self.last_score.wer.rate,
+            "dev/cer": self.last_score.cer.rate,
+        }
+        self.log_dict(values, rank_zero_only=True)
+        self.show_samples(gathered)
+
+    def show_samples(self, gathered: Validation) -> None:
+        """Log a few references with their hypotheses, always of the same utterances."""
+        lines = []
+        for utterance in sorted(gathered.references)[: self.config.trainer.samples]:
+            lines += [f"{utterance}", f"  ref {gathered.references[utterance]}", f"  hyp {gathered.hypotheses[utterance]}"]
+        if not lines or not self.trainer.is_global_zero:
+            return
+        for line in lines:
+            logger.info(line)
+        experiment = getattr(self.logger, "experiment", None)
+        if hasattr(experiment, "add_text"):
+            experiment.add_text("dev/samples", "    " + "\n    ".join(lines), self.global_step)
+
+
+def gather(validation: Validation, world_size: int) -> Sequence[Validation]:
+    """Return the validations of all processes."""
+    if world_size == 1:
+        return [validation]
+    gathered: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(gathered, validation)
+    return gathered
+
+
+def merge(validations: Sequence[Validation]) -> Validation:
+    """Return one validation of the utterances of several."""
+    merged = Validation()
+    for part in validations:
+        merged.loss += part.loss
+        merged.n_tokens += part.n_tokens
+        merged.references |= part.references
+        merged.hypotheses |= part.hypotheses
+    return merged

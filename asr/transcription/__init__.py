@@ -1,0 +1,1 @@
+"""Audio of any length to text, and its writers."""

@@ -1,0 +1,50 @@
+"""What transcription returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of audio that was recognised by itself.
+
+    Attributes
+    ----------
+    start_s, end_s
+        Its place in the audio, in seconds.
+    text
+        What was said in it; never empty.
+    """
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The text of one recording.
+
+    Attributes
+    ----------
+    file
+        Path or name of the source.
+    duration_s
+        Length of the audio in seconds.
+    segments
+        The stretches with text, in the order of time.
+    model_name, checkpoint_hash
+        Which model wrote it.
+    """
+
+    file: str
+    duration_s: float
+    segments: tuple[Segment, ...]
+    model_name: str
+    checkpoint_hash: str
+
+    @property
+    def text(self) -> str:
+        """The whole text, segments joined by spaces."""
+        return " ".join(segment.text for segment in self.segments)

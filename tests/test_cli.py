@@ -1,0 +1,179 @@
+"""Dispatch, help, errors and exit codes of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from asr import cli
+from asr.errors import AudioError, StorageError, TrainingDiverged
+
+Fake = Callable[[Callable[[argparse.Namespace], int]], None]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    """Install a command ``fake`` with a given body."""
+
+    def install(body: Callable[[argparse.Namespace], int]) -> None:
+        module = types.ModuleType("asr.commands.fake")
+        module.__dict__.update(
+            DESCRIPTION="a stand-in", run=body, add_arguments=lambda parser: parser.add_argument("--n", type=int)
+        )
+        monkeypatch.setitem(sys.modules, "asr.commands.fake", module)
+        monkeypatch.setitem(cli.COMMANDS, "fake", "a stand-in")
+
+    return install
+
+
+def raising(error: BaseException) -> Callable[[argparse.Namespace], int]:
+    def body(_: argparse.Namespace) -> int:
+        raise error
+
+    return body
+
+
+def test_exit_code_is_the_command_s(fake: Fake) -> None:
+    fake(lambda args: int(args.n))
+    assert cli.main(["fake", "--n", "3"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (AudioError("a.wav: empty"), 2, "asr fake: error: a.wav: empty"),
+        (TrainingDiverged("loss is nan"), 1, "asr fake: error: loss is nan"),
+        (StorageError("disk is full"), 1, "asr fake: error: disk is full"),
+        (KeyboardInterrupt(), 130, "asr fake: interrupted"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 1, "asr fake: error: cannot write runs/x: No space left"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs/x"), 1, "asr fake: error: cannot write runs/x: Permission"),
+    ],
+)
+def test_error_becomes_a_message_and_an_exit_code(
+    fake: Fake, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, words: str
+) -> None:
+    fake(raising(error))
+    assert cli.main(["fake"]) == code
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_fault_of_ours_shows_where_it_is(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    for error in (ZeroDivisionError("oops"), FileNotFoundError(errno.ENOENT, "oops")):
+        fake(raising(error))
+        assert cli.main(["fake"]) == 1
+        captured = capsys.readouterr()
+        assert "Traceback" in captured.err
+        assert "oops" in captured.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["trian"], ["--wrong"], ["fake", "--wrong"], ["fake", "--n", "x"]])
+def test_wrong_usage_is_exit_code_2(fake: Fake, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    fake(lambda _: 0)
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert "asr" in captured.out + captured.err
+
+
+def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["trian"])
+    assert "Did you mean train?" in capsys.readouterr().err
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name, summary in cli.COMMANDS.items():
+        assert f"{name} " in text
+        assert summary in text
+
+
+def test_commands_are_those_of_the_folder_and_describe_themselves_alike() -> None:
+    folder = Path(cli.__file__).parent / "commands"
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__"} == set(cli.COMMANDS)
+    for name, summary in cli.COMMANDS.items():
+        module = importlib.import_module(f"asr.commands.{name}")
+        assert summary == module.DESCRIPTION
+
+
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+def test_help_of_a_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: asr {name}")
+    assert len(text) > 200
+
+
+def test_help_starts_quickly() -> None:
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "asr", "--help"], check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3
+
+
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+def test_help_of_a_command_imports_nothing_heavy(name: str) -> None:
+    code = f"""
+import sys
+from asr.cli import main
+main([{name!r}, "--help"])
+print(sorted({{"torch", "lightning", "lhotse", "torchaudio"}} & set(sys.modules)))
+others = {sorted(set(cli.COMMANDS) - {name})!r}
+print([other for other in others if f"asr.commands.{{other}}" in sys.modules])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-2:] == ["[]", "[]"]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    import asr
+
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"asr {asr.__version__}\n"
+
+
+def test_train_prints_what_it_composed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "+recipe=synthetic/digits", "--print-config", "trainer.epochs=77"]) == 0
+    text = capsys.readouterr().out
+    assert "epochs: 77" in text
+    assert "name: digits" in text
+
+
+def test_train_help_shows_what_can_be_set_own_files_included(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "mine.yaml").write_text("name: mine\n")
+    assert cli.main(["train", "--config-dir", str(tmp_path), "--help"]) == 0
+    text = capsys.readouterr().out
+    for word in ("KEY=VALUE", "--print-config", "trainer.epochs=", "synthetic/digits", "  mine\n"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [(["sed=5"], "Did you mean seed?"), ([], "corpus.train is empty"), (["corpus.train=[a]"], "corpus.dev is empty")],
+)
+def test_train_refuses_what_cannot_be(overrides: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", *overrides]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_reader_that_goes_away_is_no_fault() -> None:
+    reading, writing = os.pipe()
+    process = subprocess.Popen([sys.executable, "-m", "asr", "train", "--print-config"], stdout=writing, stderr=subprocess.PIPE)
+    os.close(reading)
+    os.close(writing)
+    _, message = process.communicate(timeout=60)
+    assert b"Traceback" not in message

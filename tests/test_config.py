@@ -1,0 +1,208 @@
+"""The schema, its checks, and composition from groups, recipes and overrides."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from asr.compose import GROUPS, compose, describe, list_groups, list_recipes
+from asr.config import Config, conf_dir, from_mapping, options, recipes_dir, to_yaml, validate
+from asr.errors import ConfigError
+
+
+def test_every_option_is_documented_and_its_default_lies_in_its_range() -> None:
+    validate(Config())
+    for key, entry in options().items():
+        assert entry.field.metadata["doc"], key
+        assert entry.type_name, key
+
+
+def test_units_match_the_names() -> None:
+    endings = {"_s": "s", "_hz": "Hz", "_gib": "GiB", "_minutes": "min"}
+    for key, entry in options().items():
+        for ending, unit in endings.items():
+            if key.endswith(ending):
+                assert entry.field.metadata["unit"] == unit, key
+
+
+def test_defaults_of_the_yaml_files_are_those_of_the_schema() -> None:
+    assert compose() == from_mapping({})
+
+
+def test_yaml_round_trip_keeps_every_value() -> None:
+    config = compose(["+recipe=synthetic/digits", "frontend.f_max_hz=7600", "tokens.alphabet='ab: #é'"])
+    assert from_mapping(yaml.safe_load(to_yaml(config))) == config
+
+
+def test_values_keep_their_types() -> None:
+    config = from_mapping({"frontend": {"f_min_hz": 60}, "optim": {"lr": "2e-3"}})
+    assert isinstance(config.frontend.f_min_hz, float)
+    assert config.optim.lr == 0.002
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_file_of_every_group_composes(group: str) -> None:
+    names = list_groups()[group]
+    assert names
+    for name in names:
+        assert dataclasses.is_dataclass(getattr(compose([f"{group}={name}"]), group))
+
+
+@pytest.mark.parametrize("recipe", sorted(list_recipes()))
+def test_every_recipe_composes_and_opens_with_its_command(recipe: str) -> None:
+    config = compose([f"+recipe={recipe}"])
+    assert config.corpus.train
+    assert config.corpus.dev
+    assert not set(config.corpus.train) & set(config.corpus.dev)
+    first = next(line for line in list_recipes()[recipe].read_text().splitlines() if line != "# @package _global_")
+    assert re.fullmatch(rf"# .*asr train \+recipe={recipe}\b.*", first)
+
+
+def test_recipe_lays_over_groups_and_gives_way_to_the_command_line() -> None:
+    config = compose(["trainer.epochs=7", "+recipe=synthetic/digits", "model.recurrent.layers=3"])
+    assert config.name == "digits"
+    assert config.output == "runs/digits"
+    assert config.corpus.train == ["synthetic/train"]
+    assert config.trainer.epochs == 7
+    assert config.model.recurrent.layers == 3
+    assert config.model.recurrent.hidden_size == compose(["model=small"]).model.recurrent.hidden_size
+
+
+def test_plus_signs_are_optional() -> None:
+    assert compose(["recipe=synthetic/digits", "++seed=3"]) == compose(["+recipe=synthetic/digits", "seed=3"])
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("sed=5", ["unknown key sed", "Did you mean seed?"]),
+        ("+sed=5", ["unknown key sed", "Did you mean seed?"]),
+        ("epoch=5", ["Did you mean trainer.epochs?"]),
+        ("trainer.epoch=5", ["Did you mean trainer.epochs?"]),
+        ("modle=small", ["Did you mean model?"]),
+        ("model=smal", ["Did you mean small?", "base, small"]),
+        ("+recipe=synthetic/digit", ["Did you mean synthetic/digits?"]),
+        ("model.cnn=3", ["unknown key model.cnn", "model.cnn.channels"]),
+        ("frontend.kind=logmel", ["frontend.kind=logmel", "Did you mean log_mel?", "mfcc"]),
+        ("trainer.epochs=many", ["trainer.epochs", "expected an integer", "many"]),
+        ("trainer.epochs=1.5", ["trainer.epochs", "expected an integer"]),
+        ("trainer.deterministic=maybe", ["trainer.deterministic", "true or false"]),
+        ("seed=null", ["seed", "expected an integer"]),
+        ("corpus.train=speech", ["corpus.train", "a list of texts"]),
+        ("model.cnn.channels=[8,x,8]", ["model.cnn.channels[1]", "a list of integers"]),
+        ("trainer.epochs=0", ["trainer.epochs=0", "1 to 100000"]),
+        ("trainer.batch_s=-1", ["trainer.batch_s=-1", "1 to 100000 s"]),
+        ("optim.lr=nan", ["optim.lr=nan", "1e-08 to 10"]),
+        ("optim.clip_norm=inf", ["optim.clip_norm=inf", "at least 0"]),
+        ("augment.speed=[0.9,3]", ["augment.speed=[0.9,3.0]", "0.5 to 2"]),
+        ("model.cnn.channels=[8,8]", ["model.cnn", "channels 2", "time_kernels 3"]),
+        ("model.cnn.time_kernels=[5,4,3]", ["model.cnn.time_kernels=[5,4,3]", "odd"]),
+        ("frontend.f_max_hz=9000", ["frontend.f_max_hz=9000", "8000 Hz"]),
+        ("frontend.f_min_hz=8000", ["frontend.f_min_hz=8000", "below"]),
+        ("frontend.hop_s=0.05", ["frontend.hop_s=0.05", "frontend.window_s"]),
+        ("optim.betas=[0.9]", ["optim.betas=[0.9]", "two"]),
+        ("tokens.alphabet=abca", ["tokens.alphabet", "'a' twice"]),
+        ("tokens.alphabet=''", ["tokens.alphabet", "empty"]),
+        ("name=''", ["name is empty"]),
+        ("output=' '", ["output is empty"]),
+        ("seed", ["KEY=VALUE"]),
+        ("~model", ["deleted"]),
+        ("seed=1,2", ["one value"]),
+        ("name=[", ["not a valid override"]),
+        ("name=${nmae}", ["nmae"]),
+    ],
+)
+def test_wrong_override_is_refused_and_the_message_helps(override: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose([override])
+    for word in words:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_mfcc_needs_enough_bands() -> None:
+    with pytest.raises(ConfigError, match=r"n_mfcc=40: more coefficients than frontend\.n_mels=20"):
+        compose(["frontend=mfcc", "frontend.n_mels=20"])
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [
+        ({"sed": 1}, "unknown key sed. Did you mean seed?"),
+        ({"model": {"cnn": {"chanels": [1]}}}, "unknown key model.cnn.chanels. Did you mean model.cnn.channels?"),
+        ({"model": 3}, "ModelConfig"),
+        ({"seed": "x"}, "seed: expected an integer"),
+        ({"seed": -1}, "seed=-1: expected 0 to 4294967295"),
+    ],
+)
+def test_wrong_mapping_is_refused(mapping: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        from_mapping(mapping)
+
+
+def test_fault_in_a_recipe_names_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "recipes" / "mine" / "first.yaml"
+    file.parent.mkdir(parents=True)
+    for content, words in (
+        ("trainer: {epoch: 3}", "unknown key trainer.epoch. Did you mean trainer.epochs?"),
+        ("trainer: {epochs: x}", "trainer.epochs: expected an integer"),
+        ("defaults: [override /model: smal]", "smal"),
+        ("trainer: [", "not readable as YAML"),
+        ("- 1", "expected a mapping"),
+    ):
+        file.write_text(content)
+        with pytest.raises(ConfigError, match=re.escape(words)) as caught:
+            compose(["+recipe=mine/first"], tmp_path)
+        assert str(file) in str(caught.value)
+
+
+def test_own_folder_adds_groups_and_recipes(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "tiny.yaml").write_text("recurrent: {hidden_size: 8}")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "mine.yaml").write_text("defaults: [override /model: tiny]\nname: mine\n")
+    (tmp_path / "recipes" / "longer.yaml").write_text("defaults: [mine]\ntrainer: {epochs: 99}\n")
+    config = compose(["+recipe=longer"], tmp_path)
+    assert (config.name, config.model.recurrent.hidden_size, config.trainer.epochs) == ("mine", 8, 99)
+    assert "tiny" in describe(tmp_path)
+    with pytest.raises(ConfigError, match="no such recipe"):
+        compose(["+recipe=mine"])
+
+
+def test_own_file_may_not_hide_one_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "small.yaml").write_text("{}")
+    with pytest.raises(ConfigError, match=r"model/small\.yaml: a file of that name comes with asr"):
+        compose([], tmp_path)
+
+
+def test_absent_own_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--config-dir .*absent: no such folder"):
+        compose([], tmp_path / "absent")
+
+
+def test_composition_leaves_another_hydra_application_alone() -> None:
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        outer = GlobalHydra.instance().hydra
+        compose(["seed=2"])
+        assert GlobalHydra.instance().hydra is outer
+
+
+def test_description_holds_every_key_group_and_recipe() -> None:
+    text = describe()
+    for word in [*options(), *GROUPS, *list_recipes()]:
+        assert word in text
+
+
+def test_groups_are_few_and_each_has_a_section() -> None:
+    folders = {path.name for path in conf_dir().iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders == set(GROUPS)
+    assert len(folders) <= 10
+    assert recipes_dir().is_dir()

@@ -1,0 +1,122 @@
+"""The order of the rooms: a module imports only what stands above it, and the package itself is light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import asr
+
+PACKAGE = Path(asr.__file__).parent
+ROOMS = (
+    ["errors"],
+    ["option"],
+    ["config"],
+    ["compose"],
+    ["audio"],
+    ["data"],
+    ["text"],
+    ["features"],
+    ["model"],
+    ["ctc"],
+    ["language"],
+    ["decoding"],
+    ["scoring"],
+    ["training"],
+    ["card"],
+    ["package"],
+    ["transcription"],
+    ["commands"],
+    ["cli"],
+    ["__init__", "__main__"],
+)
+RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms of asr that a file imports, inside functions as well."""
+    package = ["asr", *path.relative_to(PACKAGE).parts[:-1]]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1]] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {f"{module}.{alias.name}" for alias in node.names} if module == "asr" else {module}
+    rooms = {name.split(".")[1] for name in names if name.startswith("asr.")}
+    return rooms - {"__version__"}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_module_imports_only_what_stands_above_it(path: Path) -> None:
+    mine = room(path)
+    assert mine in RANK, f"{mine} has no place in the order of rooms"
+    below = {name for name in imported_rooms(path) if RANK[name] > RANK[mine]}
+    assert not below, f"{mine} stands above {', '.join(sorted(below))}"
+
+
+def test_order_is_read_from_imports_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "one.py"
+    inside = "def f():\n    from asr.model.cnn import Cnn\n    from ..ctc import loss\n"
+    file.write_text(f"import asr.cli\nfrom asr import text\n{inside}")
+    assert imported_rooms(file) == {"cli", "text", "model", "ctc"}
+
+
+@pytest.mark.parametrize("statement", ["import asr", "import asr.cli", "import asr.config", "import asr.commands.train"])
+def test_import_is_light(statement: str) -> None:
+    heavy = "{'torch', 'torchaudio', 'lightning', 'lhotse', 'numpy', 'hydra', 'omegaconf', 'yaml', 'jiwer', 'soundfile', 'av'}"
+    code = f"import sys; {statement}; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_module_says_what_it_is_for(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    assert path.name not in {"utils.py", "helpers.py", "misc.py"}
+
+
+def unsafe_calls(tree: ast.AST) -> list[str]:
+    """Calls and imports that can run code out of a file."""
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    loaders = {node.name: [ast.unparse(base) for base in node.bases] for node in classes}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {alias.name for alias in node.names} | {getattr(node, "module", "")}
+            found += sorted({"pickle", "dill", "joblib"} & names)
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            plain_loader = "yaml.SafeLoader" in [words.get("Loader"), *loaders.get(words.get("Loader", ""), [])]
+            unsafe_yaml = called == "yaml.unsafe_load" or (called == "yaml.load" and not plain_loader)
+            unsafe_torch = called == "torch.load" and words.get("weights_only") != "True"
+            found += [called] if unsafe_yaml or unsafe_torch or called in {"eval", "exec"} else []
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_that_can_run_code_is_loaded(path: Path) -> None:
+    assert unsafe_calls(ast.parse(path.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import pickle", "from pickle import load", "yaml.load(text)", "yaml.load(text, Loader=yaml.Loader)", "torch.load(file)",
+     "torch.load(file, weights_only=False)", "eval(text)"],
+)  # fmt: skip
+def test_what_can_run_code_is_found(source: str) -> None:
+    assert unsafe_calls(ast.parse(source))

@@ -1,0 +1,85 @@
+"""The wheel, installed in a fresh environment and used in another folder, is complete."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Installed:
+    """The program as someone has it who never saw the checkout."""
+
+    def __init__(self, wheel: Path, environment: Path, folder: Path) -> None:
+        self.wheel, self.environment, self.folder = wheel, environment, folder
+        folder.mkdir()
+
+    def run(self, *command: str, code: int = 0) -> str:
+        """Run a program of the environment; return what it printed."""
+        line = [str(self.environment / "bin" / command[0]), *command[1:]]
+        result = subprocess.run(line, cwd=self.folder, capture_output=True, text=True)
+        assert result.returncode == code, f"{command}: {result.returncode}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
+        return result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    base = tmp_path_factory.mktemp("wheel")
+    source, environment = base / "source", base / "environment"
+    # Building leaves folders beside the sources, so build from a copy.
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in ("asr", "conf", "recipes"):
+        shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(base), str(source)], check=True)
+    (wheel,) = base.glob("asr-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    python = environment / "bin" / "python"
+    # A path in a .pth file gives the libraries of this environment, but not its own .pth files, so not an editable asr.
+    packages = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    (Path(packages) / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", str(wheel)], check=True)
+    return Installed(wheel, environment, base / "elsewhere")
+
+
+def test_wheel_holds_every_module_and_yaml_and_nothing_else(installed: Installed) -> None:
+    names = {name for name in zipfile.ZipFile(installed.wheel).namelist() if ".dist-info/" not in name}
+    expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "asr").rglob("*.py")} | {"asr/py.typed"}
+    for folder in ("conf", "recipes"):
+        files = [path for path in (ROOT / folder).rglob("*") if path.suffix in {".yaml", ".md"}]
+        expected |= {f"asr/{path.relative_to(ROOT).as_posix()}" for path in files}
+    assert names == expected
+
+
+def test_program_comes_from_the_wheel(installed: Installed) -> None:
+    code = "import asr; from asr.config import conf_dir, recipes_dir; print(asr.__file__, conf_dir(), recipes_dir(), sep='\\n')"
+    for place in installed.run("python", "-c", code).split():
+        assert Path(place).is_relative_to(installed.environment)
+
+
+def test_help_and_version(installed: Installed) -> None:
+    assert "transcribe" in installed.run("asr", "--help")
+    assert installed.run("asr", "--version").startswith("asr ")
+    assert installed.run("python", "-m", "asr", "--version").startswith("asr ")
+
+
+def test_configuration_composes_away_from_the_checkout(installed: Installed) -> None:
+    own = installed.folder / "own"
+    (own / "recipes").mkdir(parents=True)
+    (own / "recipes" / "mine.yaml").write_text("defaults: [synthetic/digits]\nname: mine\n")
+    text = installed.run("asr", "train", "+recipe=synthetic/digits", "--print-config")
+    assert "name: digits" in text
+    assert "name: mine" in installed.run("asr", "train", "--config-dir", "own", "+recipe=mine", "--print-config")
+    assert "Did you mean seed?" in installed.run("asr", "train", "sed=5", code=2)
