@@ -284,7 +284,8 @@ def _check_length(n_read: int, n_expected: int, sample_rate: int, name: str) -> 
     """Refuse a file that ends before its header says."""
     if n_read < n_expected * (1 - _TRUNCATED_SHARE) and n_expected - n_read > 0.1 * sample_rate:
         raise AudioError(
-            f"{name}: is truncated: {n_read / sample_rate:.2f} s could be read, its header promises {n_expected / sample_rate:.2f} s"
+            f"{name}: is truncated: {n_read / sample_rate:.2f} s could be read, "
+            f"its header promises {n_expected / sample_rate:.2f} s"
         )
 
 
@@ -319,7 +320,7 @@ def _pyav_stream(stream: BinaryIO, name: str, why: str) -> Iterator[tuple[Any, A
     try:
         with av.open(stream, mode="r", options=options, metadata_errors="ignore") as container:
             if not container.streams.audio:
-                raise AudioError(f"{name}: holds no audio stream")
+                raise AudioError(f"{name}: holds no audio stream; it may be truncated")
             yield container, container.streams.audio[0]
     except (av.error.FFmpegError, ValueError) as error:
         raise AudioError(f"{name}: is truncated, corrupt or no audio file ({why.rstrip('. ')}; PyAV: {error})") from None

@@ -80,8 +80,9 @@ def build_card(
         Day of the training's end; today if left out.
     """
     recurrent = config.model.recurrent
+    direction = "bidirectional " if recurrent.bidirectional else ""
     network = (
-        f"{len(config.model.cnn.channels)} convolutions, {recurrent.layers} {'bidirectional ' if recurrent.bidirectional else ''}"
+        f"{len(config.model.cnn.channels)} convolutions, {recurrent.layers} {direction}"
         f"{recurrent.cell.upper()} layers of {recurrent.hidden_size}, an output each {1000 * model.frame_s:g} ms"
     )
     return _CARD.format(

@@ -17,14 +17,16 @@ from asr.errors import AsrError, StorageError
 from asr.option import nearest
 
 COMMANDS = {
-    "prepare": "turn a corpus, a table or a folder of recordings into manifests",
+    "prepare": "check recordings and transcripts, and write the manifests that the other commands read",
     "train": "train a model with a recipe and overrides, and write a model package",
     "evaluate": "measure the error rates of a model on prepared manifests",
     "transcribe": "turn audio files into text",
 }
 """Command names with their summaries; each is a module of :mod:`asr.commands` with the same DESCRIPTION."""
 
-EXIT_CODES = "exit codes: 0 done; 1 failed; 2 something given cannot be used; 130 interrupted"
+EXIT_CODES = (
+    "exit codes: 0 done; 1 failed; 2 something given cannot be used; 3 done, but wrong rows were left out; 130 interrupted"
+)
 INTERRUPTED = 130
 _STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
 
@@ -40,22 +42,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 done; 1 failed; 2 something the user gave cannot be used; 130 interrupted.
+        The command's own, or 1 failed; 2 something the user gave cannot be used; 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        name, run = parse(arguments)
     except SystemExit as stop:  # argparse leaves this way, for --help and for wrong arguments
         return stop.code if isinstance(stop.code, int) else 0
+    return _guard(name, run)
 
 
-def _dispatch(arguments: list[str]) -> int:
+def parse(arguments: Sequence[str]) -> tuple[str, Callable[[], int]]:
+    """Find the command and read its arguments.
+
+    Returns
+    -------
+    name : str
+        Name of the command.
+    run : Callable[[], int]
+        Runs it; returns the exit code.
+
+    Raises
+    ------
+    SystemExit
+        After help was printed, or for arguments that cannot be read.
+    """
     if not arguments or arguments[0] not in COMMANDS:
         parser = _overview()
         parser.parse_known_args(arguments[:1])
         if not arguments:
             parser.print_help()
-            return 2
+            parser.exit(2)
         hint = nearest(arguments[0], COMMANDS)
         parser.error(f"unknown command {arguments[0]!r}.{hint} There are: {', '.join(COMMANDS)}")
     name = arguments[0]
@@ -64,9 +81,9 @@ def _dispatch(arguments: list[str]) -> int:
     module.add_arguments(parser)
     # Options may stand between positional arguments (`asr train a=1 --print-config b=2`), which argparse cannot do together
     # with subcommands.
-    parse = parser.parse_intermixed_args if parser._subparsers is None else parser.parse_args
-    args = parse(arguments[1:])
-    return _guard(name, lambda: int(module.run(args)))
+    read = parser.parse_intermixed_args if parser._subparsers is None else parser.parse_args
+    args = read(list(arguments[1:]))
+    return name, lambda: int(module.run(args))
 
 
 def _overview() -> argparse.ArgumentParser:

@@ -72,6 +72,9 @@ class AugmentConfig:
     time_mask_s: float = option(0.7, "SpecAugment: longest mask over time", unit="s", low=0.0, high=10.0)
     time_mask_fraction: float = option(0.2, "SpecAugment: longest mask as a share of the utterance", low=0.0, high=1.0)
     frequency_masks: int = option(2, "SpecAugment: masks over frequency", low=0, high=100)
+    ramp_fraction: float = option(
+        0.0, "share of all steps over which SpecAugment's masks and dropout grow to their full size", low=0.0, high=1.0
+    )
     frequency_mask_fraction: float = option(0.3, "SpecAugment: widest mask as a share of the feature bins", low=0.0, high=1.0)
 
 
@@ -97,8 +100,8 @@ class RecurrentConfig:
     layers: int = option(4, "stacked layers", low=1, high=32)
     hidden_size: int = option(256, "units in each direction", low=1, high=8192)
     bidirectional: bool = option(True, "read the utterance in both directions")
-    norm: str = option("layer", "normalisation before each layer", choices=("layer", "batch", "none"))
-    dropout: float = option(0.2, "dropout after each layer", low=0.0, high=0.95)
+    norm: str = option("layer", "normalisation of the input and after each layer", choices=("layer", "batch", "none"))
+    dropout: float = option(0.2, "dropout after each layer, one mask for all frames of an utterance", low=0.0, high=0.95)
     forget_bias: float = option(1.0, "initial bias of the forget gate", low=-10.0, high=10.0)
 
 
@@ -107,7 +110,7 @@ class HeadConfig:
     """Fully connected layers between the recurrent stack and the tokens."""
 
     hidden_sizes: list[int] = option([], "units of the hidden layers; [] is a single projection", low=1, high=65536)
-    dropout: float = option(0.2, "dropout before each layer", low=0.0, high=0.95)
+    dropout: float = option(0.2, "dropout after each hidden layer", low=0.0, high=0.95)
 
 
 @dataclass
@@ -132,6 +135,9 @@ class OptimConfig:
     schedule: str = option("cosine", "decay after the warm-up", choices=("cosine", "linear", "constant"))
     warmup_fraction: float = option(0.1, "share of all steps over which the rate rises to its peak", low=0.0, high=0.9)
     final_fraction: float = option(0.01, "the last rate as a share of the peak", low=0.0, high=1.0)
+    intermediate_ctc: float = option(
+        0.0, "weight of an auxiliary CTC loss half-way up the recurrent stack (Lee and Watanabe 2021)", low=0.0, high=0.9
+    )
     clip_norm: float = option(5.0, "gradients are scaled down to this norm; 0 is off", low=0.0)
 
 

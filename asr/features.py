@@ -84,10 +84,14 @@ class Frontend(nn.Module):
             )
             self.n_features = config.n_mels if config.kind == "log_mel" else config.n_mfcc
         if config.kind == "mfcc":
-            self.register_buffer("dct", torchaudio.functional.create_dct(config.n_mfcc, config.n_mels, "ortho"), persistent=False)
+            self.register_buffer(
+                "dct", torchaudio.functional.create_dct(config.n_mfcc, config.n_mels, "ortho"), persistent=False
+            )
         for buffer, _ in list(self.transform.named_buffers()):
             owner, _, name = buffer.rpartition(".")
-            self.transform.get_submodule(owner)._non_persistent_buffers_set.add(name)  # windows and filters follow from the config
+            self.transform.get_submodule(owner)._non_persistent_buffers_set.add(
+                name
+            )  # windows and filters follow from the config
         if config.normalisation == "corpus":
             self.register_buffer("mean", torch.zeros(self.n_features))
             self.register_buffer("std", torch.ones(self.n_features))
@@ -163,5 +167,3 @@ class Frontend(nn.Module):
         std = (squares / count - mean.square()).clamp(min=0).sqrt()
         self.mean.copy_(mean)
         self.std.copy_(std.clamp(min=STANDARD_DEVIATION_FLOOR))
-
-

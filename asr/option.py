@@ -116,7 +116,7 @@ def leaves(schema: type) -> dict[str, Option]:
 
 
 def sections(schema: type) -> list[str]:
-    """The keys that hold other keys, such as ``model`` and ``model.cnn``."""
+    """List the keys that hold other keys, such as ``model`` and ``model.cnn``."""
     paths = (key.split(".")[:-1] for key in leaves(schema))
     return sorted({".".join(path[: depth + 1]) for path in paths for depth in range(len(path))})
 

@@ -43,6 +43,8 @@ _PARTS = (CONFIG_NAME, WEIGHTS_NAME, TOKENIZER_NAME)
 _SECTIONS = ("tokens", "frontend", "model", "decoding")
 # A hundred times what a config.yaml or tokenizer.json of ours takes; a hostile one is refused before it is parsed.
 _MAX_TEXT_BYTES = 1 << 18
+# Of zip files (torch.save) and pickles of the protocols 2 to 5.
+_FOREIGN_STARTS = (b"PK", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
 
 
 @dataclass(frozen=True)
@@ -221,13 +223,15 @@ class _PlainLoader(yaml.SafeLoader):
 def _read_config(path: Path) -> tuple[Config, Mapping[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
-        mapping = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
+        mapping = yaml.load(text, Loader=_PlainLoader)  # a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise PackageError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(mapping, dict) or "format" not in mapping:
         raise PackageError(f"{path}: not the configuration of a model package: it has no 'format' key")
     if mapping["format"] != FORMAT:
-        raise PackageError(f"{path}: format {mapping['format']!r}; this asr {asr.__version__} reads format {FORMAT}. Use a newer asr.")
+        raise PackageError(
+            f"{path}: format {mapping['format']!r}, but asr {asr.__version__} reads format {FORMAT}; another version wrote it"
+        )
     facts = mapping.get("training", {})
     unknown = [str(key) for key in mapping if key not in ("format", "name", "training", *_SECTIONS)]
     if unknown or not isinstance(facts, dict):
@@ -255,7 +259,7 @@ def _read_weights(path: Path, config: Config, n_tokens: int) -> dict[str, torch.
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         with open(path, "rb") as stream:
             start = stream.read(2)
-        foreign = "a pickle or zip file under another name" if start in (b"PK", b"\x80\x02") else "corrupt, truncated or foreign"
+        foreign = "a pickle or zip file renamed" if start in _FOREIGN_STARTS else "corrupt, truncated or foreign"
         raise PackageError(f"{path}: not a safetensors file: {foreign} ({error})") from None
     _check_finite(weights, str(path))
     return weights
@@ -286,7 +290,7 @@ def _check_headers(
             raise PackageError(f"{path}: tensor {name} not found; the network of config.yaml has it, {_describe(*wanted)}")
         if found[name] != wanted:
             raise PackageError(
-                f"{path}: tensor {name} is {_describe(*found[name])}; by config.yaml and tokenizer.json it is {_describe(*wanted)}"
+                f"{path}: tensor {name} is {_describe(*found[name])}; by config.yaml and tokenizer.json {_describe(*wanted)}"
             )
     foreign = sorted(found.keys() - expected.keys())
     if foreign:

@@ -137,8 +137,8 @@ class CharacterTokenizer(Tokenizer):
         never = [c for c in self.alphabet if c != " " and self.normalise(c) != c]
         if never:
             raise ConfigError(
-                f"tokens.alphabet holds {_quoted(never)}, which no normalised text can hold (tokens.case={self.case}; texts are "
-                "Unicode NFKC with straight apostrophes). Write the alphabet in the form of the normalised texts."
+                f"tokens.alphabet holds {_quoted(never)}, which no normalised text can hold (tokens.case={self.case}; texts "
+                "are Unicode NFKC with straight apostrophes). Write the alphabet in the form of the normalised texts."
             )
 
     @property

@@ -83,3 +83,20 @@ def test_configuration_composes_away_from_the_checkout(installed: Installed) -> 
     assert "name: digits" in text
     assert "name: mine" in installed.run("asr", "train", "--config-dir", "own", "+recipe=mine", "--print-config")
     assert "Did you mean seed?" in installed.run("asr", "train", "sed=5", code=2)
+
+
+@pytest.mark.slow
+def test_whole_pipeline_runs_away_from_the_checkout(installed: Installed) -> None:
+    installed.run("asr", "prepare", "synthetic", "--utterances", "24", "6", "6")
+    tiny = ["model.cnn.channels=[4,4]", "model.recurrent.layers=1", "model.recurrent.hidden_size=16", "trainer.epochs=1"]
+    tiny += ["augment.speed=[]", "trainer.accelerator=cpu", "trainer.threads=1"]
+    installed.run("asr", "train", "+recipe=synthetic/digits", *tiny)
+    package = "runs/digits/package"
+    assert (installed.folder / package / "model.safetensors").is_file()
+    assert "WER" in installed.run("asr", "evaluate", package, "synthetic/test", "--device", "cpu")
+    audio = next(
+        path for path in (installed.folder / "data" / "raw" / "synthetic").rglob("*") if path.suffix in {".wav", ".flac"}
+    )
+    installed.run("asr", "transcribe", str(audio), "--model", package, "--format", "json", "-o", "out")
+    (transcript,) = (installed.folder / "out").glob("*.json")
+    assert "text" in json.loads(transcript.read_text())

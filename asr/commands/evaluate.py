@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MANIFEST",
         help="names such as librispeech/dev-clean, or paths; and settings of the decoder, such as decoding.kind=greedy",
     )
-    parser.add_argument("--manifests", dest="folder", metavar="DIR", default="data/manifests", help="where they are (%(default)s)")
+    parser.add_argument(
+        "--manifests", dest="folder", metavar="DIR", default="data/manifests", help="their folder (%(default)s)"
+    )
     parser.add_argument("--batch-s", type=float, default=160.0, metavar="S", help="audio recognised at once (%(default)g s)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="also write DIR/<manifest>.jsonl and .json")

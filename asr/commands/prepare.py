@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asr.data.validate import PartSummary
 
-DESCRIPTION = "Check recordings and transcripts, and write the manifests that the other commands read."
+DESCRIPTION = "check recordings and transcripts, and write the manifests that the other commands read"
 EXIT_ROWS_LEFT_OUT = 3
 
 _EPILOG = f"Exit code: 0 if every row was used, 2 if one is wrong, {EXIT_ROWS_LEFT_OUT} if --skip-invalid left rows out."
@@ -50,7 +50,7 @@ def _add_librispeech(corpora: argparse._SubParsersAction[argparse.ArgumentParser
     parser = _add_corpus(corpora, "librispeech", "Parts of LibriSpeech or Mini LibriSpeech, or of a corpus in the same layout.")
     parser.add_argument("--parts", nargs="+", required=True, metavar="PART", help="folder names, such as train-clean-5")
     parser.add_argument(
-        "--folder", type=Path, default=Path("data/raw/LibriSpeech"), help="the corpus: PART/SPEAKER/CHAPTER/*.trans.txt (%(default)s)"
+        "--folder", type=Path, default=Path("data/raw/LibriSpeech"), help="the corpus, PART/SPEAKER/CHAPTER/... (%(default)s)"
     )
     parser.add_argument("--download", action="store_true", help="fetch the official parts that the folder lacks")
     parser.add_argument("--mirror", metavar="URL", help="fetch from URL/12/PART.tar.gz and URL/31/PART.tar.gz")
@@ -60,7 +60,7 @@ def _add_synthetic(corpora: argparse._SubParsersAction[argparse.ArgumentParser])
     parser = _add_corpus(corpora, "synthetic", "Digits and short commands, spoken by a speech synthesiser in many voices.")
     parser.add_argument("--out", type=Path, default=Path("data/raw/synthetic"), help="folder for the audio (%(default)s)")
     parser.add_argument(
-        "--utterances", nargs=3, type=int, default=[1500, 120, 200], metavar=("TRAIN", "DEV", "TEST"), help="sizes (1500 120 200)"
+        "--utterances", nargs=3, type=int, default=[1500, 120, 200], metavar=("TRAIN", "DEV", "TEST"), help="(1500 120 200)"
     )
     parser.add_argument("--seed", type=int, default=1, help="decides texts and voices (%(default)s)")
 
@@ -68,7 +68,7 @@ def _add_synthetic(corpora: argparse._SubParsersAction[argparse.ArgumentParser])
 def _add_table(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add_corpus(corpora, "table", "A CSV, TSV or JSONL file with one utterance a row.")
     parser.add_argument("file", type=Path, metavar="FILE", help="the table; paths in it count from its folder")
-    parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="name of the manifest; the part is `all` by default")
+    parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="the manifest; the part is `all` by default")
     parser.add_argument("--audio-column", default="audio", metavar="COLUMN", help="path of the audio file (%(default)s)")
     parser.add_argument("--text-column", default="text", metavar="COLUMN", help="transcript (%(default)s)")
     parser.add_argument("--id-column", metavar="COLUMN", help="id (`id` if there is such a column, else from the audio's path)")
@@ -80,8 +80,8 @@ def _add_table(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _add_kaldi(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add_corpus(corpora, "kaldi", "A Kaldi data folder: wav.scp, text, and if there are any utt2spk and segments.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the folder; relative paths in wav.scp count from where you are")
-    parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="name of the manifest; the part is `all` by default")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the folder; wav.scp's paths count from here, or from it")
+    parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="the manifest; the part is `all` by default")
 
 
 def _librispeech(args: argparse.Namespace) -> Iterable[PartSummary]:
@@ -121,5 +121,5 @@ def _kaldi(args: argparse.Namespace) -> Iterable[PartSummary]:
     yield table.prepare_kaldi(args.folder, args.name, args.manifests, **_checks(args))
 
 
-def _checks(args: argparse.Namespace) -> dict[str, bool | int]:
+def _checks(args: argparse.Namespace) -> dict[str, Any]:
     return {"skip_invalid": args.skip_invalid, "decode": args.decode, "n_threads": max(1, args.threads)}

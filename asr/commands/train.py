@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from asr.errors import ConfigError
-
 DESCRIPTION = "train a model with a recipe and overrides, and write a model package"
 
 
@@ -43,11 +41,6 @@ def run(args: argparse.Namespace) -> int:
 
         print(to_yaml(config), end="")
         return 0
-    for key, manifests in (("corpus.train", config.corpus.train), ("corpus.dev", config.corpus.dev)):
-        if not manifests:
-            raise ConfigError(
-                f"{key} is empty: choose a recipe (+recipe=NAME), a corpus (corpus=NAME), or set {key}=[MANIFEST,...]"
-            )
     from asr.training import train
 
     return train(config)

@@ -25,10 +25,10 @@ _CLEAR_LINE = "\r\x1b[K"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("files", nargs="+", metavar="FILE", help="audio: wav, flac, ogg, opus, mp3, m4a, mp4; any rate and channels")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="audio: wav, flac, ogg, opus, mp3, m4a or mp4, at any rate")
     parser.add_argument("--model", metavar="PATH", help=f"folder of a model package (default: ${_MODEL_VARIABLE})")
     parser.add_argument("--format", choices=("txt", "json"), default="txt", help="what to write (default: txt)")
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="write DIR/<name>.<format> for each file, not to the screen")
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="write DIR/<name>.<format> for each file instead")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's choice)")
 

@@ -52,8 +52,6 @@ class Decoder(ABC):
                 "one column a token, blank included"
             )
         if n_frames.shape != log_probs.shape[:1] or n_frames.is_floating_point():
-            raise ValueError(
-                f"n_frames has shape {tuple(n_frames.shape)} and type {n_frames.dtype}; expected ({log_probs.shape[0]},) integers"
-            )
+            raise ValueError(f"n_frames is {tuple(n_frames.shape)} {n_frames.dtype}; expected ({log_probs.shape[0]},) integers")
         if n_frames.numel() and not 0 <= int(n_frames.min()) <= int(n_frames.max()) <= log_probs.shape[1]:
-            raise ValueError(f"n_frames is {n_frames.tolist()}; each must be in 0..{log_probs.shape[1]}, the frames of log_probs")
+            raise ValueError(f"n_frames is {n_frames.tolist()}; each must be in 0..{log_probs.shape[1]}, log_probs' frames")

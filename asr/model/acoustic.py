@@ -8,17 +8,17 @@ from torch import nn
 from asr.config import FrontendConfig, HeadConfig, ModelConfig
 from asr.features import Frontend
 from asr.model.cnn import Cnn
+from asr.model.norm import LockedDropout
 from asr.model.recurrent import RecurrentStack
 
 
 def build_head(config: HeadConfig, input_size: int, n_tokens: int) -> nn.Sequential:
-    """Return layer normalisation, the hidden layers and the projection to tokens."""
-    layers: list[nn.Module] = [nn.LayerNorm(input_size)]
+    """Return the hidden layers and the projection to tokens."""
+    layers: list[nn.Module] = []
     for size in config.hidden_sizes:
-        layers += [nn.Dropout(config.dropout), nn.Linear(input_size, size), nn.ReLU()]
+        layers += [nn.Linear(input_size, size), nn.ReLU(), LockedDropout(config.dropout)]
         input_size = size
-    layers += [nn.Dropout(config.dropout), nn.Linear(input_size, n_tokens)]
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers, nn.Linear(input_size, n_tokens))
 
 
 class AcousticModel(nn.Module):
@@ -61,9 +61,13 @@ class AcousticModel(nn.Module):
         n_out
             ``(batch,)`` integers.
         """
+        hidden, n_out = self.hidden(features, n_frames)
+        return self.head(hidden[-1]).float().log_softmax(2), n_out
+
+    def hidden(self, features: torch.Tensor, n_frames: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Map ``(batch, frame, bin)`` to every recurrent layer's ``(batch, output frame, value)``, with lengths."""
         x, n_out = self.cnn(features, n_frames)
-        x = self.recurrent(x, n_out)
-        return self.head(x).float().log_softmax(2), n_out
+        return self.recurrent(x, n_out), n_out
 
 
 class SpeechModel(nn.Module):

@@ -1,4 +1,4 @@
-"""Normalisation that padding cannot touch."""
+"""Normalisation that padding cannot touch, and dropout that holds for a whole utterance."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class MaskedBatchNorm(nn.Module):
     momentum
         Weight of the newest batch in the running statistics.
     eps
-        Added to the variance.
+        Added to the variance; large enough that a channel which training hardly ever excites is not blown up later.
     """
 
     running_mean: torch.Tensor
     running_var: torch.Tensor
 
-    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-3) -> None:
         super().__init__()
         self.momentum = momentum
         self.eps = eps
@@ -84,3 +84,52 @@ class FrameLayerNorm(nn.Module):
         var, mean = torch.var_mean(x, dim=(1, 3), keepdim=True, correction=0)
         x = (x - mean) * (var + self.eps).rsqrt()
         return x * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+
+
+class LockedDropout(nn.Module):
+    """Dropout with one mask for all frames of an utterance (Gal and Ghahramani 2016).
+
+    It regularises recurrent layers better than a mask a frame, and drawing so few numbers costs next to nothing.
+
+    Parameters
+    ----------
+    p
+        Share of values set to zero.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.strength = 1.0
+        """Scales ``p``; training may raise it from 0 to 1 over its first steps."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Drop values of ``(batch, frame, value)``."""
+        p = self.p * self.strength
+        if not self.training or p == 0.0:
+            return x
+        keep = torch.rand(len(x), 1, x.shape[2], device=x.device) >= p
+        return x * keep.to(x.dtype).div_(1.0 - p)
+
+
+class SequenceNorm(nn.Module):
+    """Normalisation of ``(batch, frame, value)`` by the kind that the configuration names.
+
+    Parameters
+    ----------
+    kind
+        ``layer`` (each frame by itself), ``batch`` (each value over all valid frames) or ``none``.
+    size
+        Values in a frame.
+    """
+
+    def __init__(self, kind: str, size: int) -> None:
+        super().__init__()
+        self.batch = MaskedBatchNorm(size) if kind == "batch" else None
+        self.layer = nn.LayerNorm(size) if kind == "layer" else None
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Normalise; ``mask`` is ``(batch, frame)``, true where a frame counts."""
+        if self.batch is not None:
+            return self.batch(x, mask)
+        return self.layer(x) if self.layer is not None else x

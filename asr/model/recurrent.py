@@ -7,7 +7,7 @@ from torch import nn
 
 from asr.config import RecurrentConfig
 from asr.features import length_mask
-from asr.model.norm import MaskedBatchNorm
+from asr.model.norm import LockedDropout, SequenceNorm
 
 CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -44,7 +44,7 @@ def build_cell(config: RecurrentConfig, input_size: int) -> nn.RNNBase:
 
 
 class RecurrentLayer(nn.Module):
-    """Normalisation, one recurrent layer in one or both directions, dropout.
+    """One recurrent layer in one or both directions, normalisation, dropout.
 
     The backward direction reverses each utterance inside its own length, runs a plain layer and reverses back: the numbers
     of a packed sequence, at the speed of the fused kernel.
@@ -52,28 +52,21 @@ class RecurrentLayer(nn.Module):
 
     def __init__(self, config: RecurrentConfig, input_size: int) -> None:
         super().__init__()
-        self.norm: nn.Module | None = None
-        if config.norm == "batch":
-            self.norm = MaskedBatchNorm(input_size)
-        elif config.norm == "layer":
-            self.norm = nn.LayerNorm(input_size)
         self.forward_cell = build_cell(config, input_size)
         self.backward_cell = build_cell(config, input_size) if config.bidirectional else None
-        self.dropout = nn.Dropout(config.dropout)
         self.output_size = config.hidden_size * (2 if config.bidirectional else 1)
+        self.norm = SequenceNorm(config.norm, self.output_size)
+        self.dropout = LockedDropout(config.dropout)
 
     def forward(self, x: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
         """Map ``(batch, frame, input_size)`` to ``(batch, frame, output_size)``; values beyond each length are undefined."""
-        if isinstance(self.norm, MaskedBatchNorm):
-            x = self.norm(x, length_mask(n_frames, x.shape[1]))
-        elif self.norm is not None:
-            x = self.norm(x)
-        y = self.forward_cell(x)[0]
+        y: torch.Tensor = self.forward_cell(x)[0]
         if self.backward_cell is not None:
             index = reverse_index(n_frames, x.shape[1])
             backward = self.backward_cell(reorder(x, index))[0]
             y = torch.cat([y, reorder(backward, index)], dim=2)
-        return self.dropout(y)
+        normalised: torch.Tensor = self.dropout(self.norm(y, length_mask(n_frames, y.shape[1])))
+        return normalised
 
 
 def reorder(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -82,7 +75,7 @@ def reorder(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 class RecurrentStack(nn.Module):
-    """Stacked :class:`RecurrentLayer`.
+    """Normalisation of the input, then stacked :class:`RecurrentLayer`.
 
     Parameters
     ----------
@@ -94,6 +87,7 @@ class RecurrentStack(nn.Module):
 
     def __init__(self, config: RecurrentConfig, input_size: int) -> None:
         super().__init__()
+        self.norm = SequenceNorm(config.norm, input_size)
         self.layers = nn.ModuleList()
         for _ in range(config.layers):
             layer = RecurrentLayer(config, input_size)
@@ -101,8 +95,14 @@ class RecurrentStack(nn.Module):
             input_size = layer.output_size
         self.output_size = input_size
 
-    def forward(self, x: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
-        """Map ``(batch, frame, input_size)`` to ``(batch, frame, output_size)``; values beyond each length are undefined."""
+    def forward(self, x: torch.Tensor, n_frames: torch.Tensor) -> list[torch.Tensor]:
+        """Map ``(batch, frame, input_size)`` to each layer's ``(batch, frame, output_size)``.
+
+        Values beyond each length are undefined.
+        """
+        x = self.norm(x, length_mask(n_frames, x.shape[1]))
+        outputs = []
         for layer in self.layers:
             x = layer(x, n_frames)
-        return x
+            outputs.append(x)
+        return outputs

@@ -18,9 +18,7 @@ def corpus_hash(references: Mapping[str, str]) -> str:
     return digest.hexdigest()[:12]
 
 
-def signature(
-    *, checkpoint: str, corpus: Sequence[str], references: Mapping[str, str], decoder: str, normaliser: str
-) -> str:
+def signature(*, checkpoint: str, corpus: Sequence[str], references: Mapping[str, str], decoder: str, normaliser: str) -> str:
     """Return a score's signature.
 
     Parameters

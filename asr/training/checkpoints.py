@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 LAST = "last.ckpt"
 
 
-class Stopped(Exception):  # noqa: N818 - a request of the user, not an error
+class Stopped(Exception):
     """The user asked to stop; everything is saved."""
 
 
@@ -76,7 +76,9 @@ class Checkpoints(Callback):
         while self._handlers:
             signal.signal(*self._handlers.popitem())
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         due = self.minutes > 0 and time.monotonic() - self.saved_at > 60 * self.minutes
         if trainer.world_size > 1:  # all processes write a checkpoint together, or none
             due, self.stop_requested = (
@@ -109,7 +111,9 @@ class Checkpoints(Callback):
                 os.replace(partial, path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             partial.unlink(missing_ok=True)
-            raise StorageError(f"cannot write {path}: {error}. The checkpoint before it is kept; free some space and go on.") from error
+            raise StorageError(
+                f"cannot write {path}: {error}. The checkpoint before it is kept; free some space and go on."
+            ) from error
         self.saved_at = time.monotonic()
 
 

@@ -81,7 +81,9 @@ def find_fault(cut: Cut, config: Config, tokenizer: Tokenizer, model: SpeechMode
     return None
 
 
-def leave_out_untrainable(cuts: CutSet, config: Config, tokenizer: Tokenizer, model: SpeechModel, report: Path | None) -> CutSet:
+def leave_out_untrainable(
+    cuts: CutSet, config: Config, tokenizer: Tokenizer, model: SpeechModel, report: Path | None
+) -> CutSet:
     """Return the utterances that can be trained on; the others are logged, counted and written to a report.
 
     Parameters

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from torch import nn
 
 from asr.config import Config
 from asr.ctc import ctc_loss
@@ -16,7 +17,8 @@ from asr.data.augment import SpecAugment
 from asr.data.batch import Batch
 from asr.decoding import build_decoder
 from asr.errors import Failure, TrainingDiverged
-from asr.model.acoustic import SpeechModel
+from asr.model.acoustic import SpeechModel, build_head
+from asr.model.norm import LockedDropout
 from asr.scoring import Score, score
 from asr.text import Tokenizer
 from asr.training.schedule import build_optimizer, learning_rate_factor
@@ -54,6 +56,11 @@ class SpeechModule(LightningModule):
         self.total_steps = total_steps
         self.model = SpeechModel(config.frontend, config.model, len(tokenizer))
         self.spec_augment = SpecAugment(config.augment, self.model.frontend.frame_s)
+        self.intermediate: nn.Module | None = None
+        """Head of the auxiliary loss; it serves training alone and is not part of the package."""
+        if config.optim.intermediate_ctc > 0:
+            layers = self.model.acoustic.recurrent.layers
+            self.intermediate = build_head(config.model.head, layers[len(layers) // 2 - 1].output_size, len(tokenizer))
         self.decoder = build_decoder(config.decoding, tokenizer)
         self.validation = Validation()
         self.last_score: Score | None = None
@@ -62,6 +69,8 @@ class SpeechModule(LightningModule):
         """Tried before training starts, to see whether memory suffices."""
         self.audio_s = 0.0
         """Seconds of audio trained on since the epoch began."""
+        self.losses: list[float] = []
+        """Loss of each batch since the epoch began."""
 
     def encode(self, batch: Batch) -> list[list[int]]:
         """Return the target tokens of each utterance."""
@@ -69,9 +78,16 @@ class SpeechModule(LightningModule):
 
     def training_loss(self, batch: Batch) -> torch.Tensor:
         """Return the CTC loss a token of a batch, SpecAugment included."""
+        acoustic = self.model.acoustic
         features, n_frames = self.model.features(batch.waveforms, batch.n_samples)
-        log_probs, n_out = self.model.log_probs(self.spec_augment(features, n_frames), n_frames)
-        return ctc_loss(log_probs, n_out, self.encode(batch))
+        hidden, n_out = acoustic.hidden(self.spec_augment(features, n_frames), n_frames)
+        targets = self.encode(batch)
+        loss = ctc_loss(acoustic.head(hidden[-1]).float().log_softmax(2), n_out, targets)
+        if self.intermediate is None:
+            return loss
+        middle = self.intermediate(hidden[len(hidden) // 2 - 1]).float().log_softmax(2)
+        weight = self.config.optim.intermediate_ctc
+        return (1 - weight) * loss + weight * ctc_loss(middle, n_out, targets)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         loss = self.training_loss(batch)
@@ -82,6 +98,7 @@ class SpeechModule(LightningModule):
                 f"optim.warmup_fraction, or look at these utterances."
             )
         self.audio_s += batch.audio_s
+        self.losses.append(loss.item())
         self.log("train/loss", loss, batch_size=len(batch))
         return loss
 
@@ -92,14 +109,14 @@ class SpeechModule(LightningModule):
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), limit)
         if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":
             raise TrainingDiverged(
-                f"the gradient's norm is {norm.item()} in epoch {self.current_epoch + 1}, step {self.global_step + 1}. The last "
-                f"good checkpoint is kept. Try a lower optim.lr or a longer optim.warmup_fraction."
+                f"the gradient's norm is {norm.item()} in epoch {self.current_epoch + 1}, step {self.global_step + 1}. The "
+                f"last good checkpoint is kept. Try a lower optim.lr or a longer optim.warmup_fraction."
             )
         self.log("train/gradient_norm", norm)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.model, self.config.optim)
+        optimizer = build_optimizer(self, self.config.optim)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, self.total_steps, self.config.optim)
         )
@@ -110,8 +127,15 @@ class SpeechModule(LightningModule):
             self.try_memory(self.trial_batch)
             self.trial_batch = None
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        ramp = self.config.augment.ramp_fraction * self.total_steps
+        for module in self.modules():
+            if isinstance(module, SpecAugment | LockedDropout):
+                module.strength = min(1.0, self.global_step / ramp) if ramp else 1.0
+
     def on_train_epoch_start(self) -> None:
         self.audio_s = 0.0
+        self.losses = []
 
     def try_memory(self, batch: Batch) -> None:
         """Run the longest batch forward and backward, so that memory that does not suffice is known at once.
@@ -158,6 +182,11 @@ class SpeechModule(LightningModule):
         }
         self.log_dict(values, rank_zero_only=True)
         self.show_samples(gathered)
+        if not any(gathered.hypotheses.values()):
+            logger.info(
+                "every hypothesis is empty: the network writes blanks only. That is usual in the first epochs; if the training "
+                "loss stays near 2.9 for many more, raise optim.lr, lower trainer.batch_s (more steps) or use batch normalisation."
+            )
 
     def show_samples(self, gathered: Validation) -> None:
         """Log a few references with their hypotheses, always of the same utterances."""

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from datetime import timedelta
+from statistics import fmean
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -42,13 +43,23 @@ class Progress(Callback):
         self.steps_here = 0
         self.train_s = 0.0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.start_epoch(trainer)  # an epoch that is resumed in its middle has no on_train_epoch_start
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.start_epoch(trainer)
+
+    def start_epoch(self, trainer: Trainer) -> None:
+        """Start the clock and the bar of an epoch."""
+        self.close()
         self.epoch_start = self.shown = self.batch_end = time.monotonic()
         self.epoch_steps = 0
         if self.kind == "bar" and trainer.is_global_zero:
             self.bar = tqdm(total=self.epoch_batches, desc=f"epoch {trainer.current_epoch + 1}/{self.epochs}", leave=False)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         now = time.monotonic()
         self.train_s += now - self.batch_end
         self.batch_end = now
@@ -85,7 +96,7 @@ class Progress(Callback):
         metrics = trainer.callback_metrics
         rate = pl_module.audio_s * trainer.world_size / max(1e-9, self.batch_end - self.epoch_start)  # type: ignore[operator]
         logger.info(
-            f"epoch {trainer.current_epoch + 1}/{self.epochs}: train loss {metrics['train/loss']:.3f}, "
+            f"epoch {trainer.current_epoch + 1}/{self.epochs}: train loss {fmean(pl_module.losses):.3f}, "
             f"dev loss {metrics['dev/loss']:.3f}, dev WER {metrics['dev/wer']:.2%}, dev CER {metrics['dev/cer']:.2%}, "
             f"{show_time(time.monotonic() - self.epoch_start)}, trained at {rate:.0f}x real time"
         )

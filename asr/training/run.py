@@ -18,14 +18,14 @@ import yaml
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from asr.card import build_card
 from asr.config import Config, from_mapping, to_yaml
 from asr.data.batches import count_batches, longest_batch
 from asr.data.manifest import read_manifest, replacing
 from asr.errors import ConfigError, PackageError
 from asr.model.acoustic import SpeechModel
-from asr.card import build_card
 from asr.package import write_package
-from asr.text import Tokenizer, build_tokenizer
+from asr.text import build_tokenizer
 from asr.training.checkpoints import LAST, Checkpoints, RandomState, Stopped
 from asr.training.checks import check_transcripts, leave_out_untrainable
 from asr.training.data import SpeechData
@@ -69,7 +69,9 @@ def train(config: Config) -> int:
     with logging_to(folder / "train.log", is_main):
         tokenizer = build_tokenizer(config.tokens)
         if not config.corpus.train:
-            raise ConfigError("corpus.train is empty: expected the names of manifests, such as corpus.train=[librispeech/train-clean-5]")
+            raise ConfigError(
+                "corpus.train is empty: expected the names of manifests, such as corpus.train=[librispeech/train-clean-5]"
+            )
         cuts = read_manifest(config.corpus.train, config.corpus.manifests)
         dev = read_manifest(config.corpus.dev, config.corpus.manifests) if config.corpus.dev else None
         resume_from = claim_output(folder, config, is_main)
@@ -83,7 +85,9 @@ def train(config: Config) -> int:
         else:
             logger.warning("corpus.dev is empty: no validation; the package will hold the last weights, not the best")
         report = folder / "left-out.jsonl" if is_main else None
-        cuts = leave_out_untrainable(cuts, config, tokenizer, SpeechModel(config.frontend, config.model, len(tokenizer)), report)
+        cuts = leave_out_untrainable(
+            cuts, config, tokenizer, SpeechModel(config.frontend, config.model, len(tokenizer)), report
+        )
         data = SpeechData(cuts, dev, config)
         epoch_batches = count_batches(cuts, config, world_size=config.trainer.devices)
         module = SpeechModule(config, tokenizer, total_steps=epoch_batches * config.trainer.epochs)
@@ -104,7 +108,12 @@ def train(config: Config) -> int:
 def choose_precision(config: Config) -> Any:
     """Return Lightning's name for ``trainer.precision``."""
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    names = {"auto": "bf16-mixed" if on_gpu else "32-true", "float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+    names = {
+        "auto": "bf16-mixed" if on_gpu else "32-true",
+        "float32": "32-true",
+        "bfloat16": "bf16-mixed",
+        "float16": "16-mixed",
+    }
     if config.trainer.precision == "float16" and not on_gpu:
         raise ConfigError("trainer.precision=float16 needs a GPU; on a CPU choose float32 or bfloat16")
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
@@ -149,7 +158,9 @@ def claim_output(folder: Path, config: Config, is_main: bool) -> Path | None:
     settings = folder / "config.yaml"
     if last.exists():
         if not config.resume:
-            raise ConfigError(f"{folder} holds a run already, and resume=false: choose another folder with output=..., or resume it")
+            raise ConfigError(
+                f"{folder} holds a run already, and resume=false: choose another folder with output=..., or resume it"
+            )
         if settings.exists():
             try:
                 before = from_mapping(yaml.safe_load(settings.read_text(encoding="utf-8")))
@@ -158,8 +169,8 @@ def claim_output(folder: Path, config: Config, is_main: bool) -> Path | None:
             for section in SHAPING:
                 if getattr(before, section) != getattr(config, section):
                     raise ConfigError(
-                        f"{folder} holds a run with another {section}: it cannot be resumed with this one. Choose another folder "
-                        f"with output=... (or name=...), or give the settings of {settings}"
+                        f"{folder} holds a run with another {section}: it cannot be resumed with this one. Choose another "
+                        f"folder with output=... (or name=...), or give the settings of {settings}"
                     )
         logger.info(f"going on from {last}")
     if is_main:
@@ -168,11 +179,15 @@ def claim_output(folder: Path, config: Config, is_main: bool) -> Path | None:
     return last if last.exists() else None
 
 
-def announce(config: Config, cuts: CutSet, dev: CutSet | None, module: SpeechModule, epoch_batches: int, precision: str) -> None:
+def announce(
+    config: Config, cuts: CutSet, dev: CutSet | None, module: SpeechModule, epoch_batches: int, precision: str
+) -> None:
     """Say what is about to be trained, on what, and where."""
     hours = sum(cut.duration for cut in cuts) / 3600
     n_parameters = sum(parameter.numel() for parameter in module.parameters())
-    logger.info(f"{config.name}: {len(cuts)} training utterances, {hours:.2f} h; {len(dev) if dev is not None else 0} for validation")
+    logger.info(
+        f"{config.name}: {len(cuts)} training utterances, {hours:.2f} h; {len(dev) if dev is not None else 0} for validation"
+    )
     logger.info(
         f"{n_parameters:,} parameters, {len(module.tokenizer)} tokens, {1 / module.model.frame_s:.1f} output frames a second; "
         f"{config.trainer.epochs} epochs of {epoch_batches} batches, {precision}, output in {config.output}"

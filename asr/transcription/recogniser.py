@@ -46,7 +46,8 @@ class Recogniser:
     earliest_cut_s
         No window but a recording's last is shorter than this (s).
     batch_s
-        Audio recognised at once (s), padding included; it bounds memory and changes no text.
+        Audio recognised at once (s), padding included; it bounds memory and changes no text. By default what is fast:
+        30 on a CPU, 600 on a GPU.
 
     Examples
     --------
@@ -56,14 +57,15 @@ class Recogniser:
     """
 
     def __init__(
-        self, package: ModelPackage, *, window_s: float = 30.0, earliest_cut_s: float = 10.0, batch_s: float = 120.0
+        self, package: ModelPackage, *, window_s: float = 30.0, earliest_cut_s: float = 10.0, batch_s: float | None = None
     ) -> None:
         self.package = package
         self.decoder = build_decoder(package.config.decoding, package.tokenizer)
         self.sample_rate = package.config.frontend.sample_rate
         self._window_s = window_s
         self._earliest_cut_s = earliest_cut_s
-        self._batch_s = batch_s
+        on_cpu = next(package.model.parameters()).device.type == "cpu"
+        self._batch_s = batch_s or (30.0 if on_cpu else 600.0)
 
     def transcribe(self, source: AudioSource, sample_rate: int | None = None) -> Transcript:
         """Transcribe one recording.
@@ -124,17 +126,13 @@ class Recogniser:
         self._recognise(batch, on_progress)
         yield from self._finished(waiting, before=None)
 
-    def _windows(
-        self, sources: Iterable[AudioSource], sample_rate: int | None
-    ) -> Iterator[tuple[_Recording, Window | None]]:
+    def _windows(self, sources: Iterable[AudioSource], sample_rate: int | None) -> Iterator[tuple[_Recording, Window | None]]:
         """Yield each recording's windows, and ``None`` after its last or in place of what could not be read."""
         for source in sources:
             recording = _Recording(_name(source))
             try:
                 blocks = self._blocks(source, sample_rate)
-                for window in cut_windows(
-                    blocks, self.sample_rate, window_s=self._window_s, earliest_s=self._earliest_cut_s
-                ):
+                for window in cut_windows(blocks, self.sample_rate, window_s=self._window_s, earliest_s=self._earliest_cut_s):
                     recording.n_samples += len(window.waveform)
                     yield recording, window
             except AudioError as error:
@@ -147,7 +145,7 @@ class Recogniser:
         elif isinstance(source, bytes) or hasattr(source, "read"):
             yield from stream_audio(source, self.sample_rate, _BLOCK_S)
         elif sample_rate is None or sample_rate <= 0:
-            raise AudioError(f"array: got sample_rate={sample_rate}; an array needs its sample rate in Hz, a whole number above 0")
+            raise AudioError(f"array: got sample_rate={sample_rate}; an array needs its sample rate in Hz, above 0")
         else:
             yield resample(check_waveform(source, "array"), sample_rate, self.sample_rate)
 
@@ -155,9 +153,7 @@ class Recogniser:
         longest = max([len(window.waveform), *(len(other.waveform) for _, other in batch)])
         return not batch or longest * (len(batch) + 1) <= self._batch_s * self.sample_rate
 
-    def _recognise(
-        self, batch: list[tuple[_Recording, Window]], on_progress: Callable[[float], None] | None
-    ) -> None:
+    def _recognise(self, batch: list[tuple[_Recording, Window]], on_progress: Callable[[float], None] | None) -> None:
         if not batch:
             return
         hypotheses = decode_waveforms(self.package.model, self.decoder, [window.waveform for _, window in batch])

@@ -54,11 +54,13 @@ def output_paths(sources: Iterable[str], folder: Path, format: str) -> list[Path
     for source in sources:
         path = folder / f"{Path(source).stem}.{format}"
         # Case is folded because some file systems do not tell it apart.
-        _, other = paths.setdefault(str(path).casefold(), (path, source))
-        if other is not source:
+        key = str(path).casefold()
+        if key in paths:
+            other = paths[key][1]
             raise ConfigError(f"{other} and {source} would both be written to {path}; transcribe them into different folders")
         if os.path.abspath(path) == os.path.abspath(source):
             raise ConfigError(f"{source} would be overwritten by its transcript; choose another folder")
+        paths[key] = (path, source)
     return [path for path, _ in paths.values()]
 
 

@@ -1,0 +1,57 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+SAMPLE_RATE = 16000
+
+
+def tone(duration_s: float = 0.5, frequency_hz: float = 440.0, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """``(sample,)`` float32, a sine at half of full scale."""
+    time_s = np.arange(round(duration_s * sample_rate)) / sample_rate
+    return (0.5 * np.sin(2 * np.pi * frequency_hz * time_s)).astype(np.float32)
+
+
+@pytest.fixture
+def tone_wav(tmp_path: Path) -> Path:
+    """Half a second of 440 Hz, 16 kHz, mono, 16 bit."""
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, tone(), SAMPLE_RATE)
+    return path
+
+
+@pytest.fixture
+def write_corpus(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes wavs of noise of given durations and a CSV table of them, and returns the table."""
+
+    def write(durations_s: list[float], name: str = "corpus") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        rows = ["id,audio,text,speaker"]
+        for index, duration_s in enumerate(durations_s):
+            noise = 0.1 * rng.standard_normal(round(duration_s * SAMPLE_RATE))
+            soundfile.write(folder / f"u{index}.wav", noise, SAMPLE_RATE, subtype="PCM_16")
+            rows.append(f"{name}-{index:03d},u{index}.wav,text {index},s{index % 3}")
+        table = folder / "table.csv"
+        table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        return table
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def speech_data() -> Path:
+    """The folder of real speech; tests that need it are skipped where there is none."""
+    named = os.environ.get("ASR_TEST_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not (folder / "LibriSpeech").is_dir():
+        pytest.skip(f"no real speech in {folder}; name a folder that holds LibriSpeech/ in ASR_TEST_DATA")
+    return folder

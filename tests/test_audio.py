@@ -1,0 +1,257 @@
+"""Reading audio: every format and every kind of damage."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from conftest import SAMPLE_RATE, tone
+
+from asr.audio import check_waveform, load_audio, probe_audio, resample, stream_audio
+from asr.errors import AudioError
+
+
+def write_m4a(path: Path, waveform: np.ndarray, sample_rate: int, *, index_first: bool = False) -> None:
+    options = {"movflags": "faststart"} if index_first else {}
+    with av.open(str(path), "w", format="ipod", options=options) as container:
+        stream = container.add_stream("aac", rate=sample_rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(waveform[None, :].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = sample_rate
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+
+
+def similarity(first: np.ndarray, second: np.ndarray) -> float:
+    """Largest normalised cross-correlation: 1 for the same signal, whatever its delay."""
+    size = 2 * max(len(first), len(second))
+    product = np.fft.irfft(np.fft.rfft(first, size) * np.fft.rfft(second, size).conj())
+    return float(product.max() / (np.linalg.norm(first) * np.linalg.norm(second)))
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
+def test_formats_of_libsndfile(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"tone.{suffix}"
+    soundfile.write(path, tone(1.0), SAMPLE_RATE)
+    waveform = load_audio(path, SAMPLE_RATE)
+    assert waveform.dtype == np.float32
+    assert waveform.ndim == 1
+    assert len(waveform) == pytest.approx(SAMPLE_RATE, abs=2400)
+    assert similarity(waveform, tone(1.0)) > 0.95
+
+
+def test_opus(tmp_path: Path) -> None:
+    path = tmp_path / "tone.opus"
+    soundfile.write(path, tone(1.0), SAMPLE_RATE, format="OGG", subtype="OPUS")
+    assert similarity(load_audio(path, SAMPLE_RATE), tone(1.0)) > 0.95
+
+
+def test_m4a_through_pyav(tmp_path: Path) -> None:
+    path = tmp_path / "tone.m4a"
+    write_m4a(path, tone(1.0, sample_rate=44100), 44100)
+    waveform = load_audio(path, SAMPLE_RATE)
+    assert similarity(waveform, tone(1.0)) > 0.95
+    assert len(waveform) == pytest.approx(SAMPLE_RATE, abs=2400)
+    assert probe_audio(path).sample_rate == 44100
+    assert similarity(load_audio(path, SAMPLE_RATE, offset_s=0.25, duration_s=0.5), tone(0.5)) > 0.95
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
+@pytest.mark.parametrize("index_first", [False, True])
+def test_truncated_m4a(tmp_path: Path, share: float, index_first: bool) -> None:
+    path = tmp_path / "tone.m4a"
+    write_m4a(path, tone(4.0), SAMPLE_RATE, index_first=index_first)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(AudioError, match=r"tone\.m4a.*truncated"):
+        load_audio(path, SAMPLE_RATE)
+
+
+def test_stereo_is_averaged_and_resampled(tmp_path: Path) -> None:
+    path = tmp_path / "stereo.wav"
+    left = tone(1.0, sample_rate=44100)
+    soundfile.write(path, np.stack([left, np.zeros_like(left)], axis=1), 44100, subtype="FLOAT")
+    waveform = load_audio(path, SAMPLE_RATE)
+    assert len(waveform) == SAMPLE_RATE
+    np.testing.assert_allclose(waveform[200:-200], tone(1.0)[200:-200] / 2, atol=2e-3)
+    assert probe_audio(path).n_channels == 2
+
+
+def test_bytes_and_file_objects_equal_the_file(tone_wav: Path) -> None:
+    expected = load_audio(tone_wav, SAMPLE_RATE)
+    np.testing.assert_array_equal(load_audio(tone_wav.read_bytes(), SAMPLE_RATE), expected)
+    np.testing.assert_array_equal(load_audio(io.BytesIO(tone_wav.read_bytes()), SAMPLE_RATE), expected)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_offset_and_duration(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"noise.{suffix}"
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, SAMPLE_RATE).astype(np.float32)
+    soundfile.write(path, noise, SAMPLE_RATE, subtype="PCM_24")
+    part = load_audio(path, SAMPLE_RATE, offset_s=0.25, duration_s=0.125)
+    np.testing.assert_allclose(part, noise[4000:6000], atol=1e-6)
+    assert len(load_audio(path, SAMPLE_RATE, offset_s=0.75)) == 4000
+    with pytest.raises(AudioError, match="holds no audio samples from 2 s on"):
+        load_audio(path, SAMPLE_RATE, offset_s=2.0)
+    with pytest.raises(AudioError, match="expected an offset"):
+        load_audio(path, SAMPLE_RATE, offset_s=-1.0)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    for read in (lambda path: load_audio(path, SAMPLE_RATE), probe_audio):
+        with pytest.raises(AudioError, match=r"gone\.wav: no such audio file"):
+            read(tmp_path / "gone.wav")
+
+
+def test_folder(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="is a folder"):
+        load_audio(tmp_path, SAMPLE_RATE)
+
+
+@pytest.mark.parametrize("name", ["empty.wav", "empty.mp3", "empty.m4a"])
+def test_empty_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(AudioError, match=f"{name}: is empty"):
+        load_audio(tmp_path / name, SAMPLE_RATE)
+
+
+def test_wav_without_samples(tmp_path: Path) -> None:
+    path = tmp_path / "nothing.wav"
+    soundfile.write(path, np.zeros(0, np.float32), SAMPLE_RATE)
+    for read in (
+        lambda: load_audio(path, SAMPLE_RATE),
+        lambda: probe_audio(path),
+        lambda: list(stream_audio(path, SAMPLE_RATE)),
+    ):
+        with pytest.raises(AudioError, match="holds no audio samples"):
+            read()
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
+@pytest.mark.parametrize("share", [0.02, 0.5])
+def test_truncated_file(tmp_path: Path, suffix: str, share: float) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    noise = 0.3 * np.random.default_rng(0).standard_normal(4 * SAMPLE_RATE)
+    soundfile.write(path, noise.clip(-1, 1), SAMPLE_RATE)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    if suffix == "ogg" and share == 0.5:  # a page ends where the next begins: such a file is a shorter recording
+        assert len(load_audio(path, SAMPLE_RATE)) < 4 * SAMPLE_RATE
+        return
+    with pytest.raises(AudioError, match=f"cut.{suffix}: .*(truncated|no audio)"):
+        load_audio(path, SAMPLE_RATE)
+
+
+@pytest.mark.parametrize("content", [b"just some words\n" * 200, b"#EXTM3U\nhttp://localhost/secret\n", bytes(range(256)) * 40])
+def test_file_that_is_no_audio(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "text.wav"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"text\.wav: .*no audio"):
+        load_audio(path, SAMPLE_RATE)
+    with pytest.raises(AudioError, match=r"text\.wav"):
+        probe_audio(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "nan.wav"
+    waveform = tone()
+    waveform[100:105] = value
+    soundfile.write(path, waveform, SAMPLE_RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"nan\.wav: 5 of 8000 samples are NaN or infinite"):
+        load_audio(path, SAMPLE_RATE)
+    with pytest.raises(AudioError, match="my array: 5 of 8000"):
+        check_waveform(waveform, "my array")
+
+
+def test_one_sample_and_silence_are_legal(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "one.wav", np.array([0.5]), SAMPLE_RATE)
+    np.testing.assert_array_equal(load_audio(tmp_path / "one.wav", SAMPLE_RATE), np.array([0.5], np.float32))
+    soundfile.write(tmp_path / "silent.wav", np.zeros(1600), SAMPLE_RATE)
+    assert not load_audio(tmp_path / "silent.wav", SAMPLE_RATE).any()
+
+
+def sparse_wav(path: Path, hours: float, *, present_share: float) -> None:
+    n_bytes = int(hours * 3600 * SAMPLE_RATE * 2)
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + n_bytes, b"WAVE", b"fmt ", 16, 1, 1, 16000, 32000, 2, 16, b"data", n_bytes
+    )
+    with open(path, "wb") as stream:
+        stream.write(header)
+        stream.truncate(len(header) + int(n_bytes * present_share) // 2 * 2)
+
+
+def test_ten_hours_are_read_by_parts(tmp_path: Path) -> None:
+    path = tmp_path / "day.wav"
+    sparse_wav(path, 10.0, present_share=1.0)
+    assert probe_audio(path).duration_s == 36000
+    assert len(load_audio(path, SAMPLE_RATE, offset_s=35999.0)) == SAMPLE_RATE
+    assert len(next(stream_audio(path, SAMPLE_RATE, block_s=2.0))) == 2 * SAMPLE_RATE
+
+
+def test_header_that_promises_ten_hours(tmp_path: Path) -> None:
+    path = tmp_path / "lie.wav"
+    sparse_wav(path, 10.0, present_share=0.00001)
+    for read in (
+        lambda: load_audio(path, SAMPLE_RATE),
+        lambda: probe_audio(path),
+        lambda: list(stream_audio(path, SAMPLE_RATE)),
+    ):
+        with pytest.raises(AudioError, match="is truncated: its header promises 1152000000 bytes"):
+            read()
+
+
+@pytest.mark.parametrize("rate", [1, 10_000_000])
+def test_sample_rate_that_cannot_be(tmp_path: Path, rate: int) -> None:
+    path = tmp_path / "rate.wav"
+    soundfile.write(path, tone(), rate)
+    with pytest.raises(AudioError, match=f"sample rate of {rate} Hz"):
+        load_audio(path, SAMPLE_RATE)
+
+
+def test_rates_without_common_divisor_take_little_memory() -> None:
+    resampled = resample(tone(1.0, sample_rate=44101), 44101, SAMPLE_RATE)
+    assert len(resampled) == pytest.approx(SAMPLE_RATE, abs=2)
+    assert similarity(resampled, tone(1.0)) > 0.999
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("block_s", [0.1, 1.0, 100.0])
+def test_stream_equals_whole_file(tmp_path: Path, rate: int, block_s: float) -> None:
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(int(5.3 * rate)), rate, subtype="FLOAT")
+    whole = load_audio(path, SAMPLE_RATE)
+    blocks = list(stream_audio(path, SAMPLE_RATE, block_s))
+    assert block_s > 5 or len(blocks) > 1
+    np.testing.assert_allclose(np.concatenate(blocks), whole, atol=1e-6)
+
+
+def test_stream_of_m4a(tmp_path: Path) -> None:
+    path = tmp_path / "tone.m4a"
+    write_m4a(path, tone(4.0, sample_rate=44100), 44100)
+    np.testing.assert_allclose(np.concatenate(list(stream_audio(path, SAMPLE_RATE))), load_audio(path, SAMPLE_RATE), atol=1e-6)
+
+
+def test_arrays() -> None:
+    expected = tone()
+    np.testing.assert_array_equal(check_waveform(expected.astype(np.float64)), expected)
+    np.testing.assert_allclose(check_waveform((expected * 32768).astype(np.int16)), expected, atol=1e-4)
+    np.testing.assert_allclose(check_waveform((expected * 128 + 128).astype(np.uint8)), expected, atol=1e-2)
+    np.testing.assert_allclose(check_waveform(np.stack([expected, 0 * expected], axis=1)), expected / 2)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros(0), "no audio samples"),
+        (np.zeros((2, 2, 2)), "got shape"),
+        (np.zeros((2, 16000)), "transpose"),
+        (np.array(["a", "b"]), "expected floats or integers"),
+        (np.zeros(4, complex), "expected floats or integers"),
+    ],
+)
+def test_arrays_that_are_no_audio(array: np.ndarray, message: str) -> None:
+    with pytest.raises(AudioError, match=message):
+        check_waveform(array)

@@ -1,0 +1,267 @@
+"""Batches: what is in them, in which order, and that evaluation is never augmented."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lhotse import CutSet
+
+from asr.audio import load_audio
+from asr.config import Config
+from asr.data.augment import SpecAugment
+from asr.data.batches import (
+    AudioCache,
+    SpeechDataset,
+    change_speed,
+    count_batches,
+    evaluation_loader,
+    longest_batch,
+    training_loader,
+)
+from asr.data.manifest import read_manifest
+from asr.data.table import prepare_table
+from asr.errors import AudioError, DataError
+
+DURATIONS_S = [0.3 + 0.05 * index for index in range(30)]
+
+
+@pytest.fixture
+def cuts(write_corpus: Callable[..., Path], tmp_path: Path) -> CutSet:
+    list(prepare_table(write_corpus(DURATIONS_S), "noise", tmp_path / "manifests"))
+    return read_manifest(["noise/all"], tmp_path / "manifests")
+
+
+@pytest.fixture
+def config() -> Config:
+    config = Config(seed=7)
+    config.trainer.batch_s = 6.0
+    config.trainer.buckets = 3
+    return config
+
+
+def contents(loader: object, epoch: int) -> list[tuple[tuple[str, ...], bytes]]:
+    loader.set_epoch(epoch)  # type: ignore[attr-defined]
+    return [(batch.ids, batch.waveforms.numpy().tobytes()) for batch in loader]  # type: ignore[attr-defined]
+
+
+def test_batch_holds_each_utterance_at_its_place(cuts: CutSet, config: Config) -> None:
+    for batch in evaluation_loader(cuts, config):
+        for row, (utterance, n_samples) in enumerate(zip(batch.ids, batch.n_samples.tolist(), strict=True)):
+            expected = load_audio(cuts[utterance].recording.sources[0].source, 16000)
+            assert n_samples == len(expected)
+            np.testing.assert_array_equal(batch.waveforms[row, :n_samples], expected)
+            assert not batch.waveforms[row, n_samples:].any()
+            assert batch.texts[row] == f"text {int(utterance[-3:])}"
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_evaluation_reads_every_utterance_exactly_once(cuts: CutSet, config: Config, world_size: int) -> None:
+    loaders = [evaluation_loader(cuts, config, world_size=world_size, rank=rank) for rank in range(world_size)]
+    batches = [batch for loader in loaders for batch in loader]
+    assert sorted(utterance for batch in batches for utterance in batch.ids) == sorted(cuts.ids)
+    assert sum(len(loader) for loader in loaders) == len(batches) > 3
+    assert all(batch.waveforms.numel() <= config.trainer.batch_s * 16000 for batch in batches)
+
+
+def test_evaluation_is_never_augmented(cuts: CutSet, config: Config) -> None:
+    config.augment.speed = [0.5, 2.0]
+    loader = evaluation_loader(cuts, config)
+    assert contents(loader, 0) == contents(loader, 1)
+    lengths = {utterance: n for batch in loader for utterance, n in zip(batch.ids, batch.n_samples.tolist(), strict=True)}
+    assert lengths == {cut.id: cut.num_samples for cut in cuts}
+    training = {u: n for b in training_loader(cuts, config) for u, n in zip(b.ids, b.n_samples.tolist(), strict=True)}
+    assert all(training[utterance] != lengths[utterance] for utterance in lengths)
+
+
+def test_cache_shared_with_training_leaves_evaluation_as_it_is(cuts: CutSet, config: Config) -> None:
+    cache = AudioCache(0.01)
+    plain = contents(evaluation_loader(cuts, config), 0)
+    assert contents(training_loader(cuts, config, cache=cache), 0)
+    assert contents(evaluation_loader(cuts, config, cache=cache), 0) == plain
+
+
+@pytest.mark.parametrize("batch_s", [0.1, 3.0])
+def test_long_utterance_is_a_batch_by_itself(cuts: CutSet, config: Config, batch_s: float) -> None:
+    config.trainer.batch_s = batch_s
+    assert sum(len(batch) for batch in evaluation_loader(cuts, config)) == len(DURATIONS_S)
+
+
+def test_training_batches_respect_limits_and_lose_nothing(cuts: CutSet, config: Config) -> None:
+    config.augment.speed = []
+    config.trainer.max_utterances = 5
+    batches = list(training_loader(cuts, config))
+    assert sorted(utterance for batch in batches for utterance in batch.ids) == sorted(cuts.ids)
+    assert max(len(batch) for batch in batches) == 5
+    assert all(batch.waveforms.numel() <= config.trainer.batch_s * 16000 for batch in batches)
+
+
+def test_training_repeats_exactly_and_epochs_differ(cuts: CutSet, config: Config) -> None:
+    first, second = training_loader(cuts, config), training_loader(cuts, config)
+    assert contents(first, 0) == contents(second, 0)
+    assert contents(first, 1) == contents(second, 1)
+    assert contents(first, 0) == contents(second, 0)
+    orders = [[ids for ids, _ in contents(first, epoch)] for epoch in (0, 1)]
+    assert orders[0] != orders[1]
+    config.seed = 8
+    assert contents(training_loader(cuts, config), 0) != contents(first, 0)
+
+
+def test_worker_processes_change_nothing(cuts: CutSet, config: Config) -> None:
+    config.trainer.cache_gib = 0.1
+    alone = training_loader(cuts, config)
+    config.trainer.workers = 2
+    with_workers = training_loader(cuts, config)
+    assert contents(with_workers, 3) == contents(alone, 3)
+
+
+def test_sampler_epoch_alone_is_enough(cuts: CutSet, config: Config) -> None:
+    expected = contents(training_loader(cuts, config), 2)
+    loader = training_loader(cuts, config)
+    loader.sampler.set_epoch(2)  # type: ignore[attr-defined]
+    assert [(batch.ids, batch.waveforms.numpy().tobytes()) for batch in loader] == expected
+
+
+@pytest.mark.parametrize("speeds", [[], [1.0], [0.9, 1.0, 1.1]])
+def test_cache_changes_nothing_and_keeps_its_limit(cuts: CutSet, config: Config, speeds: list[float]) -> None:
+    config.augment.speed = speeds
+    roomy, tight, none = AudioCache(0.1), AudioCache(0.0003), AudioCache(0.0)
+    loaders = [training_loader(cuts, config, cache=cache) for cache in (roomy, tight, none)]
+    for epoch in (0, 1):
+        results = [contents(loader, epoch) for loader in loaders]
+        assert results[0] == results[1] == results[2]
+    assert roomy.n_bytes == sum(2 * cut.num_samples for cut in cuts)
+    assert 0 < tight.n_bytes <= tight.limit_bytes
+    assert none.n_bytes == 0
+
+
+def test_every_speed_is_drawn(cuts: CutSet) -> None:
+    dataset = SpeechDataset(16000, speeds=(0.9, 1.0, 1.1), seed=1)
+    drawn = [dataset.speed(f"utterance-{index}") for index in range(3000)]
+    for speed in dataset.speeds:
+        assert drawn.count(speed) == pytest.approx(1000, abs=110)  # four standard deviations
+    dataset.epoch = 1
+    assert [dataset.speed(f"utterance-{index}") for index in range(3000)] != drawn
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.1, 1.05])
+def test_speed_moves_length_and_pitch(factor: float) -> None:
+    time_s = np.arange(16000) / 16000
+    faster = change_speed(np.sin(2 * np.pi * 500 * time_s).astype(np.float32), factor)
+    assert len(faster) == int(np.ceil(16000 / factor))
+    peak_hz = np.abs(np.fft.rfft(faster)).argmax() * 16000 / len(faster)
+    assert peak_hz == pytest.approx(500 * factor, abs=2)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_count_is_that_of_the_loader(cuts: CutSet, config: Config, world_size: int) -> None:
+    for epoch in (0, 3):
+        loader = training_loader(cuts, config, world_size=world_size, rank=0)
+        assert count_batches(cuts, config, epoch=epoch, world_size=world_size) == len(contents(loader, epoch))
+
+
+def test_no_batch_is_larger_than_the_longest(cuts: CutSet, config: Config) -> None:
+    trial = longest_batch(cuts, config)
+    assert int(trial.n_samples.max()) == int(np.ceil(max(DURATIONS_S) * 16000 / 0.9))
+    loader = training_loader(cuts, config)
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        assert max(batch.waveforms.shape[1] for batch in loader) <= trial.waveforms.shape[1]
+
+
+def test_utterances_that_are_too_long_are_reported(cuts: CutSet, config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    config.trainer.max_duration_s = 1.7
+    n_kept = sum(len(batch) for batch in training_loader(cuts, config))
+    assert n_kept == sum(duration <= 1.7001 for duration in DURATIONS_S) < len(DURATIONS_S)
+    assert f"{len(DURATIONS_S) - n_kept} of 30 training utterances are longer than 1.7 s" in caplog.text
+    assert "corpus-029 (1.8 s)" in caplog.text
+    config.trainer.max_duration_s = 0.1
+    with pytest.raises(DataError, match="all 30 training utterances are longer"):
+        training_loader(cuts, config)
+
+
+@pytest.mark.parametrize(("n_cuts", "buckets"), [(1, 10), (2, 1), (5, 50)])
+def test_few_utterances_and_many_buckets(cuts: CutSet, config: Config, n_cuts: int, buckets: int) -> None:
+    config.trainer.buckets = buckets
+    few = cuts.subset(first=n_cuts)
+    assert sum(len(batch) for batch in training_loader(few, config)) == n_cuts
+
+
+def test_broken_audio_names_utterance_and_file(cuts: CutSet, config: Config) -> None:
+    path = Path(cuts["corpus-004"].recording.sources[0].source)
+    path.write_bytes(b"")
+    with pytest.raises(AudioError, match=r"utterance corpus-004: .*u4\.wav: is empty"):
+        list(evaluation_loader(cuts, config))
+
+
+def test_cuts_of_other_tools_are_read_through_lhotse(cuts: CutSet) -> None:
+    cut = cuts["corpus-010"]
+    expected = load_audio(cut.recording.sources[0].source, 16000)
+    joined = SpeechDataset(16000)[CutSet.from_cuts([cut.append(cut)])]
+    np.testing.assert_allclose(joined.waveforms[0], np.concatenate([expected, expected]), atol=1e-6)
+    slower = SpeechDataset(16000)[CutSet.from_cuts([cut.perturb_speed(0.9)])]
+    assert int(slower.n_samples) == pytest.approx(len(expected) / 0.9, abs=2)
+    part = SpeechDataset(8000)[CutSet.from_cuts([cut.truncate(offset=0.25, duration=0.5)])]
+    assert int(part.n_samples) == 4000
+
+
+def features_of(lengths: list[int], n_bins: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    features = torch.randn(len(lengths), max(lengths), n_bins, generator=torch.Generator().manual_seed(0)) + 5.0
+    return features, torch.tensor(lengths)
+
+
+def test_masks_stay_inside_their_limits() -> None:
+    config = dataclasses.replace(Config().augment, time_masks=1, frequency_masks=1)
+    augment = SpecAugment(config, hop_s=0.01)
+    features, n_frames = features_of([300, 120, 5, 1])
+    some_masked = False
+    for seed in range(30):
+        torch.manual_seed(seed)
+        changed = augment(features, n_frames) != features
+        for row, length in enumerate(n_frames.tolist()):
+            assert not changed[row, length:].any()
+            frames = changed[row, :length].all(dim=1)
+            bins = changed[row, :length].all(dim=0)
+            assert frames.sum() <= min(70, int(0.2 * length))
+            assert bins.sum() <= 12
+            assert torch.equal(changed[row, :length], frames[:, None] | bins[None, :])
+            some_masked = some_masked or bool(frames.any() and bins.any())
+    assert some_masked
+
+
+def test_masked_values_are_the_mean_of_the_utterance() -> None:
+    augment = SpecAugment(Config().augment, hop_s=0.01)
+    features, n_frames = features_of([200, 90])
+    torch.manual_seed(1)
+    masked = augment(features, n_frames)
+    for row, length in enumerate(n_frames.tolist()):
+        values = masked[row][masked[row] != features[row]]
+        assert len(values) > 0
+        torch.testing.assert_close(values, features[row, :length].mean().expand_as(values))
+
+
+def test_padding_does_not_move_the_masks() -> None:
+    augment = SpecAugment(Config().augment, hop_s=0.01)
+    features, n_frames = features_of([200, 90])
+    longer = torch.nn.functional.pad(features, (0, 0, 0, 77), value=9.0)
+    torch.manual_seed(3)
+    expected = augment(features, n_frames)
+    torch.manual_seed(3)
+    torch.testing.assert_close(augment(longer, n_frames)[:, :200], expected)
+
+
+def test_spec_augment_follows_the_seed_and_rests_in_evaluation() -> None:
+    augment = SpecAugment(Config().augment, hop_s=0.01)
+    features, n_frames = features_of([200, 90])
+    torch.manual_seed(0)
+    first = augment(features, n_frames)
+    second = augment(features, n_frames)
+    torch.manual_seed(0)
+    assert torch.equal(augment(features, n_frames), first)
+    assert not torch.equal(first, second)
+    augment.eval()
+    assert augment(features, n_frames) is features

@@ -1,0 +1,260 @@
+"""Tables and Kaldi folders: every wrong row is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import SAMPLE_RATE, tone
+
+from asr.audio import load_audio
+from asr.config import Config
+from asr.data.batches import evaluation_loader
+from asr.data.manifest import read_manifest
+from asr.data.table import Columns, prepare_kaldi, prepare_table
+from asr.data.validate import rejected_path
+from asr.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tone_wav: Path) -> Path:
+    soundfile.write(tmp_path / "stereo.flac", np.stack([tone(1.0), 0 * tone(1.0)], axis=1), SAMPLE_RATE)
+    (tmp_path / "empty.wav").touch()
+    return tmp_path
+
+
+def texts(manifests: Path, name: str) -> dict[str, str]:
+    return {cut.id: cut.supervisions[0].text for cut in read_manifest(name, manifests)}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", 'audio,text\ntone.wav,"one, two"\nstereo.flac,three\n'),
+        ("t.csv", '\ufeffaudio,text\r\ntone.wav,"one, two"\r\n\r\nstereo.flac,three\r\n'),
+        ("t.tsv", "audio\ttext\ntone.wav\tone, two\nstereo.flac\tthree\n"),
+        ("t.jsonl", '{"audio": "tone.wav", "text": "one, two"}\n\n{"text": "three", "audio": "stereo.flac", "more": 1}\n'),
+    ],
+)
+def test_kinds_of_table(folder: Path, name: str, content: str) -> None:
+    (folder / name).write_text(content, encoding="utf-8")
+    (summary,) = prepare_table(folder / name, "mine", folder / "m")
+    assert (summary.n_utterances, summary.n_rejected, summary.fresh) == (2, 0, True)
+    assert summary.hours == pytest.approx(1.5 / 3600)
+    assert texts(folder / "m", "mine/all") == {"tone": "one, two", "stereo": "three"}
+
+
+def test_stereo_is_averaged_in_batches(folder: Path) -> None:
+    (folder / "t.csv").write_text("audio,text\nstereo.flac,three\n")
+    list(prepare_table(folder / "t.csv", "mine", folder / "m"))
+    (batch,) = evaluation_loader(read_manifest("mine/all", folder / "m"), Config())
+    np.testing.assert_allclose(batch.waveforms[0], tone(1.0) / 2, atol=1e-4)
+
+
+def test_columns_by_name_and_splits(folder: Path) -> None:
+    (folder / "t.csv").write_text("path,words,who,part,key\ntone.wav,one,ann,train,a\nstereo.flac,two,bob,dev,b\n")
+    columns = Columns(audio="path", text="words", speaker="who", split="part", id="key")
+    summaries = list(prepare_table(folder / "t.csv", "mine", folder / "m", columns))
+    assert [summary.path.name for summary in summaries] == ["train.jsonl.gz", "dev.jsonl.gz"]
+    (cut,) = read_manifest("mine/dev", folder / "m")
+    assert (cut.id, cut.supervisions[0].text, cut.supervisions[0].speaker) == ("b", "two", "bob")
+
+
+def test_stretches_of_a_recording(folder: Path) -> None:
+    (folder / "t.csv").write_text("audio,text,from,for\ntone.wav,one,0.0,0.25\ntone.wav,two,0.25,0.25\n")
+    list(prepare_table(folder / "t.csv", "mine", folder / "m", Columns(start="from", duration="for")))
+    cuts = read_manifest("mine/all", folder / "m")
+    assert [(cut.start, cut.duration) for cut in cuts] == [(0.0, 0.25), (0.25, 0.25)]
+    (batch,) = evaluation_loader(cuts, Config())
+    whole = load_audio(folder / "tone.wav", SAMPLE_RATE)
+    for utterance, waveform in zip(batch.ids, batch.waveforms, strict=True):
+        start = round(cuts[utterance].start * SAMPLE_RATE)
+        np.testing.assert_array_equal(waveform, whole[start : start + 4000])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", "", "the table is empty"),
+        ("t.csv", "audio,text\n", "the table is empty"),
+        ("t.jsonl", "\n", "the table is empty"),
+        ("t.csv", "audoi,text\ntone.wav,one\n", "no column 'audio'; did you mean 'audoi'.*--audio-column"),
+        ("t.csv", "audio,transcript\ntone.wav,one\n", "no column 'text'.*'audio', 'transcript'"),
+        ("t.csv", "audio,text\ntone.wav,one,two\n", "row 2: has 3 columns, the header has 2"),
+        ("t.csv", 'audio,text\ntone.wav,"one\n', "row 2: is malformed"),
+        ("t.jsonl", '{"audio": "tone.wav", "text": "one"}\n{"audio"\n', "row 2: is not JSON"),
+        ("t.jsonl", "[1]\n", "row 1: expected an object"),
+        ("t.txt", "tone.wav one\n", r"expected a table that ends in \.csv"),
+    ],
+)
+def test_malformed_tables(folder: Path, name: str, content: str, message: str) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(DataError, match=rf"{name}.*{message}"):
+        list(prepare_table(folder / name, "mine", folder / "m"))
+    assert not (folder / "m").exists()
+
+
+def test_table_that_is_not_utf8_or_not_there(folder: Path) -> None:
+    (folder / "t.csv").write_bytes(b"audio,text\ntone.wav,caf\xe9\n")
+    with pytest.raises(DataError, match=r"t\.csv, line 2: is not UTF-8 text \(byte 0xe9\)"):
+        list(prepare_table(folder / "t.csv", "mine", folder / "m"))
+    with pytest.raises(DataError, match=r"gone\.csv: no such file"):
+        list(prepare_table(folder / "gone.csv", "mine", folder / "m"))
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b/c", "", ".", "a/..", "/etc/x"])
+def test_names_that_would_leave_the_folder(folder: Path, name: str) -> None:
+    (folder / "t.csv").write_text("audio,text\ntone.wav,one\n")
+    with pytest.raises(DataError, match="cannot name a manifest"):
+        list(prepare_table(folder / "t.csv", name, folder / "m"))
+
+
+WRONG_ROWS = {
+    "missing file": "b,gone.wav,two,0,0.1",
+    "unreadable audio": "b,empty.wav,two,0,0.1",
+    "empty text": "b,tone.wav, ,0,0.1",
+    "duplicate id": "a,tone.wav,two,0,0.1",
+    "no id": ",tone.wav,two,0,0.1",
+    "bad time": "b,tone.wav,two,nan,0.1",
+    "bad time ": "b,tone.wav,two,0,-1",
+    "bad time  ": "b,tone.wav,two,soon,1",
+    "beyond the recording": "b,tone.wav,two,0.4,0.5",
+}
+
+
+@pytest.mark.parametrize("reason", WRONG_ROWS)
+def test_wrong_rows(folder: Path, reason: str) -> None:
+    table = folder / "t.csv"
+    table.write_text(f"id,audio,text,start,duration\na,tone.wav,one,0,0.2\n{WRONG_ROWS[reason]}\n")
+    columns = Columns(start="start", duration="duration")
+    with pytest.raises(DataError, match=rf"1 of 2 rows cannot be used \(1 {reason.strip()}\).*\n.*row 3.*\n.*--skip-invalid"):
+        list(prepare_table(table, "mine", folder / "m", columns))
+    assert not (folder / "m" / "mine" / "all.jsonl.gz").exists()
+    (summary,) = prepare_table(table, "mine", folder / "m", columns, skip_invalid=True)
+    assert (summary.n_utterances, summary.n_rejected) == (1, 1)
+    (rejection,) = map(json.loads, rejected_path(summary.path).read_text().splitlines())
+    assert rejection["reason"] == reason.strip()
+    assert rejection["where"].endswith("row 3")
+    assert texts(folder / "m", "mine/all") == {"a": "one"}
+
+
+def test_many_wrong_rows_are_counted(folder: Path) -> None:
+    rows = [f"{n},gone{n}.wav,one" for n in range(30)] + [f"x{n},tone.wav," for n in range(5)]
+    (folder / "t.csv").write_text("\n".join(["id,audio,text", *rows]))
+    with pytest.raises(DataError, match=r"35 of 35 rows cannot be used \(30 missing file, 5 empty text\)") as caught:
+        list(prepare_table(folder / "t.csv", "mine", folder / "m"))
+    assert "... and 25 more" in str(caught.value)
+    with pytest.raises(DataError, match="no usable utterance among 35 rows"):
+        list(prepare_table(folder / "t.csv", "mine", folder / "m", skip_invalid=True))
+
+
+def test_damage_behind_a_good_header(folder: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-1, 1, 4 * SAMPLE_RATE)
+    soundfile.write(folder / "cut.flac", noise, SAMPLE_RATE)
+    (folder / "cut.flac").write_bytes((folder / "cut.flac").read_bytes()[:20000])
+    (folder / "t.csv").write_text("audio,text\ncut.flac,one\n")
+    assert [summary.n_utterances for summary in prepare_table(folder / "t.csv", "mine", folder / "m")] == [1]
+    with pytest.raises(DataError, match=r"1 unreadable audio.*(?s:.*)truncated"):
+        list(prepare_table(folder / "t.csv", "mine", folder / "m", decode=True))
+
+
+def test_preparing_twice_does_no_work_twice(
+    write_corpus: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asr.data.validate as validate
+
+    probed: list[str] = []
+    probe = validate.probe_audio
+    monkeypatch.setattr(validate, "probe_audio", lambda path: (probed.append(path.name), probe(path))[1])
+    table = write_corpus([0.3, 0.3, 0.3])
+    for expected_fresh, expected_probed in ((True, 3), (False, 3)):
+        (summary,) = prepare_table(table, "mine", tmp_path / "m")
+        assert (summary.fresh, len(probed)) == (expected_fresh, expected_probed)
+    table.write_text(table.read_text().replace("text 1", "other words"))
+    (summary,) = prepare_table(table, "mine", tmp_path / "m")
+    assert summary.fresh
+    assert texts(tmp_path / "m", "mine/all")["corpus-001"] == "other words"
+
+
+def test_interrupted_preparation_goes_on(
+    write_corpus: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asr.data.validate as validate
+
+    probed: list[str] = []
+    probe = validate.probe_audio
+
+    def interrupted(path: Path) -> object:
+        if path.name == "u3.wav" and path.name not in probed:
+            probed.append(path.name)
+            raise KeyboardInterrupt
+        probed.append(path.name)
+        return probe(path)
+
+    monkeypatch.setattr(validate, "probe_audio", interrupted)
+    table = write_corpus([0.3] * 6)
+    with pytest.raises(KeyboardInterrupt):
+        list(prepare_table(table, "mine", tmp_path / "m", n_threads=1))
+    assert not (tmp_path / "m" / "mine" / "all.jsonl.gz").exists()
+    (summary,) = prepare_table(table, "mine", tmp_path / "m", n_threads=1)
+    assert summary.n_utterances == 6
+    assert probed.count("u0.wav") == probed.count("u2.wav") == 1
+    assert [path.name for path in sorted(summary.path.parent.iterdir())] == ["all.info.json", "all.jsonl.gz"]
+
+
+def kaldi(folder: Path, **files: str) -> Path:
+    target = folder / "kaldi"
+    target.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (target / name.replace("_", ".")).write_text(content)
+    return target
+
+
+def test_kaldi_folder(folder: Path) -> None:
+    target = kaldi(
+        folder, wav_scp=f"a {folder / 'tone.wav'}\nb ../stereo.flac\n", text="a ONE\nb TWO THREE\n", utt2spk="a ann\nb bob\n"
+    )
+    summary = prepare_kaldi(target, "k/train", folder / "m")
+    assert (summary.n_utterances, summary.n_speakers) == (2, 2)
+    assert texts(folder / "m", "k/train") == {"a": "ONE", "b": "TWO THREE"}
+
+
+def test_kaldi_segments(folder: Path) -> None:
+    target = kaldi(
+        folder, wav_scp=f"rec {folder / 'tone.wav'}\n", text="a ONE\nb TWO\n", segments="a rec 0.10 0.30\nb rec 0.30 -1\n"
+    )
+    prepare_kaldi(target, "k", folder / "m")
+    cuts = read_manifest("k/all", folder / "m")
+    assert [(cut.start, pytest.approx(cut.duration), cut.recording_id) for cut in cuts] == [
+        (0.1, 0.2, "rec"),
+        (0.3, 0.2, "rec"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"wav_scp": "a touch ran |\n", "text": "a ONE\n"}, "row 1: is a command .*never run"),
+        ({"wav_scp": "a tone.wav\n", "text": ""}, "text: is empty"),
+        ({"wav_scp": "a tone.wav\n", "text": "b ONE\n"}, "text, row 1: the recording 'b' is not in"),
+        ({"wav_scp": "a tone.wav\na tone.wav\n", "text": "a ONE\n"}, "row 2: 'a' occurs twice"),
+        ({"wav_scp": "a tone.wav\n", "text": "a ONE\n", "segments": "b a 0 1\n"}, "utterance 'a' is not in .*segments"),
+        ({"wav_scp": "a tone.wav\n", "text": "a ONE\n", "segments": "a a 0\n"}, "segments, row 1: expected .*found 3 columns"),
+        ({"text": "a ONE\n"}, r"wav\.scp: no such file"),
+    ],
+)
+def test_kaldi_faults(folder: Path, files: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(DataError, match=message):
+        prepare_kaldi(kaldi(folder, **files), "k", folder / "m")
+    assert not (folder / "ran").exists()
+    assert not (folder / "m").exists()
+
+
+def test_kaldi_folder_that_is_not_there(folder: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        prepare_kaldi(folder / "gone", "k", folder / "m")

@@ -1,0 +1,166 @@
+"""`asr evaluate`: scores of a corpus, whatever the batches, with nothing left out in silence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+
+from asr.cli import main
+from asr.config import CnnConfig, Config, FrontendConfig, ModelConfig, RecurrentConfig
+from asr.data.manifest import read_manifest, write_manifest
+from asr.decoding import build_decoder
+from asr.errors import DataError
+from asr.model.acoustic import SpeechModel
+from asr.package import read_package, write_package
+from asr.scoring.evaluation import Evaluation, evaluate
+from asr.text import build_tokenizer
+
+RATE = 16000
+TEXTS = ("HELLO world", "it\u2019s one, two", "", "room 42", "a")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(5)
+    cnn = CnnConfig(channels=[4], time_kernels=[3], frequency_kernels=[3], time_strides=[4], frequency_strides=[2])
+    sizes = ModelConfig(cnn=cnn, recurrent=RecurrentConfig(layers=1, hidden_size=16))
+    config = Config(name="nonsense", frontend=FrontendConfig(n_mels=20), model=sizes)
+    tokenizer = build_tokenizer(config.tokens)
+    model = SpeechModel(config.frontend, config.model, len(tokenizer))
+    with torch.no_grad():
+        for parameter in model.acoustic.head.parameters():
+            parameter.mul_(8)
+    return write_package(tmp_path_factory.mktemp("model") / "package", config, model, tokenizer, "card")
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    """A folder with the manifest ``tiny/dev``: five utterances of different lengths, not in their order."""
+    rng = np.random.default_rng(0)
+    cuts = []
+    for index, (text, seconds) in enumerate(zip(TEXTS, (2.0, 0.7, 3.1, 1.0, 2.5), strict=True)):
+        path = tmp_path / f"u{index}.wav"
+        loudness = np.repeat(rng.uniform(0.01, 0.3, 40), round(seconds * RATE / 40))
+        soundfile.write(path, loudness * rng.normal(0, 0.3, len(loudness)), RATE)
+        recording = Recording.from_file(path, recording_id=f"u{index}")
+        supervision = SupervisionSegment(f"u{index}", f"u{index}", 0.0, recording.duration, text=text)
+        cuts.append(MonoCut(f"u{index}", 0.0, recording.duration, channel=0, recording=recording, supervisions=[supervision]))
+    write_manifest(cuts, tmp_path / "manifests" / "tiny" / "dev.jsonl.gz")
+    return tmp_path / "manifests"
+
+
+def evaluated(package: Path, manifests: Path, batch_s: float) -> Evaluation:
+    loaded = read_package(package)
+    decoder = build_decoder(loaded.config.decoding, loaded.tokenizer)
+    cuts = read_manifest("tiny/dev", manifests)
+    return evaluate(cuts, loaded.model, decoder, corpus="tiny/dev", checkpoint=loaded.checkpoint_hash, batch_s=batch_s)
+
+
+def test_results_are_the_same_whatever_the_batch(package: Path, manifests: Path) -> None:
+    one, several, all_together = (evaluated(package, manifests, batch_s) for batch_s in (0.1, 5.0, 1000.0))
+    assert one.score == several.score == all_together.score
+    assert one.signature == all_together.signature
+    assert len({row.hypothesis for row in one.score.utterances}) > 2
+
+
+def test_both_sides_are_normalised_and_unknown_characters_are_counted(package: Path, manifests: Path) -> None:
+    result = evaluated(package, manifests, 160.0)
+    references = {row.id: row.reference for row in result.score.utterances}
+    assert references == {"u0": "hello world", "u1": "it's one two", "u2": "", "u3": "room 42", "u4": "a"}
+    assert result.score.wer.counts.reference == 2 + 3 + 0 + 2 + 1
+    assert result.unknown == ("u3",)
+    assert result.audio_s == pytest.approx(9.3)
+    assert "cannot write: 1" in result.summary()
+
+
+def test_command_prints_and_writes(package: Path, manifests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = ["evaluate", str(package), "tiny/dev", "decoding.kind=greedy", "--manifests", str(manifests)]
+    assert main([*command, "-o", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for part in (
+        "tiny/dev: 5 utterances, 0.003 h",
+        "WER ",
+        "CER ",
+        " S=",
+        " D=",
+        " I=",
+        " N=8",
+        "95 % CI [",
+        "real-time factor",
+    ):
+        assert part in printed
+    assert "signature checkpoint:" in printed
+    assert sorted(path.name for path in out.iterdir()) == ["tiny-dev.json", "tiny-dev.jsonl"]
+    rows = [json.loads(line) for line in (out / "tiny-dev.jsonl").read_text().splitlines()]
+    summary = json.loads((out / "tiny-dev.json").read_text())
+    assert [row["id"] for row in rows] == ["u0", "u1", "u2", "u3", "u4"]
+    assert {"id", "reference", "hypothesis", "words", "characters", "log_score"} == rows[0].keys()
+    for letter in "SDIN":
+        assert summary["wer"][letter] == sum(row["words"][letter] for row in rows)
+        assert summary["cer"][letter] == sum(row["characters"][letter] for row in rows)
+    assert summary["signature"] in printed
+    assert summary["utterances"] == 5
+
+
+def test_bad_audio_is_named_counted_and_left_out(
+    package: Path, manifests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "u1.wav").write_bytes(b"RIFF")
+    (tmp_path / "u3.wav").unlink()
+    out = tmp_path / "out"
+    assert main(["evaluate", str(package), "tiny/dev", "--manifests", str(manifests), "-o", str(out)]) == 2
+    captured = capsys.readouterr()
+    assert "u1.wav" in captured.err
+    assert "u3.wav" in captured.err
+    assert "tiny/dev: 3 utterances" in captured.out
+    assert "left out of the score: 2 utterances" in captured.out
+    assert "|utterances:3|" in captured.out
+    assert json.loads((out / "tiny-dev.json").read_text())["left_out"].keys() == {"u1", "u3"}
+
+
+def test_nothing_left_to_score(package: Path, manifests: Path, tmp_path: Path) -> None:
+    for path in tmp_path.glob("u*.wav"):
+        path.unlink()
+    with pytest.raises(DataError, match="no utterance could be recognised"):
+        evaluated(package, manifests, 160.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["decoding.kind=greedy"], "no manifest is named"),
+        (["tiny/dev", "tiny/dev"], "another one's results"),
+        (["tiny/dve"], "tiny/dev"),
+        (["tiny/dev", "decoding.kind=beem"], "decoding.kind"),
+        (["tiny/dev", "decoding.knd=greedy"], "decoding.kind"),
+        (["tiny/dev", "--batch-s", "0"], "batch-s"),
+        (["tiny/dev", "--device", "abacus"], "abacus"),
+    ],
+)
+def test_wrong_arguments(
+    arguments: list[str], message: str, package: Path, manifests: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(package), *arguments, "--manifests", str(manifests)]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def test_signature_changes_with_the_texts(package: Path, manifests: Path) -> None:
+    before = evaluated(package, manifests, 160.0).signature
+    cuts = read_manifest("tiny/dev", manifests)
+    changed = []
+    for cut in cuts:
+        cut.supervisions[0].text += "x"
+        changed.append(cut)
+    write_manifest(CutSet.from_cuts(changed), manifests / "tiny" / "dev.jsonl.gz")
+    after = evaluated(package, manifests, 160.0).signature
+    assert before != after
+    assert before.split("|")[0] == after.split("|")[0]

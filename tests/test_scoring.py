@@ -1,0 +1,98 @@
+"""Error rates against counts made by hand."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+from asr.errors import DataError
+from asr.scoring import Counts, corpus_hash, score, signature
+from asr.scoring.score import bootstrap_interval
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "words", "characters"),
+    [
+        # (S, D, I, N)
+        ("I", "A", (1, 0, 0, 1), (1, 0, 0, 1)),
+        ("the cat sat", "the cat sat", (0, 0, 0, 3), (0, 0, 0, 11)),
+        ("the cat sat", "the cat", (0, 1, 0, 3), (0, 4, 0, 11)),
+        ("the cat", "the big cat", (0, 0, 1, 2), (0, 0, 4, 7)),
+        ("a b c d", "a x c d e", (1, 0, 1, 4), (1, 0, 2, 7)),
+        ("", "", (0, 0, 0, 0), (0, 0, 0, 0)),
+        ("", "oh no", (0, 0, 2, 0), (0, 0, 5, 0)),
+        ("so it goes", "", (0, 3, 0, 3), (0, 10, 0, 10)),
+        ("two  spaces", " two spaces ", (0, 0, 0, 2), (0, 0, 0, 10)),
+    ],
+)
+def test_counts_by_hand(reference: str, hypothesis: str, words: tuple[int, ...], characters: tuple[int, ...]) -> None:
+    result = score({"1": reference}, {"1": hypothesis})
+    assert result.wer.counts == Counts(*words)
+    assert result.cer.counts == Counts(*characters)
+
+
+def test_sums_and_rates() -> None:
+    references = {"1": "a b", "2": "", "3": "c d e f"}
+    result = score(references, {"3": "c d", "1": "a b", "2": "x"})
+    assert result.wer.counts == Counts(substitutions=0, deletions=2, insertions=1, reference=6)
+    assert result.wer.rate == pytest.approx(0.5)
+    assert [utterance.id for utterance in result.utterances] == ["1", "2", "3"]
+    assert [utterance.words.errors for utterance in result.utterances] == [0, 1, 2]
+    assert result.wer.low <= 0.5 <= result.wer.high
+    assert result.summary().startswith("WER 50.00 %  95 % CI [")
+    assert result.summary().splitlines()[0].endswith("S=0 D=2 I=1 N=6")
+
+
+def test_empty_references_have_no_finite_rate() -> None:
+    result = score({"1": ""}, {"1": "x"})
+    assert math.isinf(result.wer.rate)
+    assert json.loads(json.dumps(result.wer.to_mapping(), allow_nan=False))["rate"] is None
+    assert "[undefined]" in result.summary()
+    assert score({"1": ""}, {"1": ""}).wer.rate == 0.0
+
+
+def test_both_sides_are_normalised() -> None:
+    assert score({"1": "ONE Two"}, {"1": "one two"}).wer.counts.errors == 2
+    assert score({"1": "ONE Two"}, {"1": "one TWO"}, normalise=str.lower).wer.counts.errors == 0
+
+
+def test_ids_must_pair() -> None:
+    with pytest.raises(DataError, match="1 without a hypothesis: b; 1 without a reference: c"):
+        score({"a": "x", "b": "x"}, {"a": "x", "c": "x"})
+    with pytest.raises(DataError, match="no references"):
+        score({}, {})
+
+
+def test_interval_equals_the_exact_bootstrap_of_three_utterances() -> None:
+    errors, references = np.array([0, 3, 1]), np.array([10, 5, 4])
+    draws = [list(draw) for draw in itertools.product(range(3), repeat=3)]  # all 27 resamples
+    rates = sorted(errors[draw].sum() / references[draw].sum() for draw in draws)
+    assert bootstrap_interval(errors, references) == pytest.approx((rates[0], rates[-1]))  # each has 1/27 > 2.5 %
+
+
+def test_interval_narrows_as_the_corpus_grows_and_repeats_exactly() -> None:
+    errors, references = np.array([1, 0, 2, 1]), np.array([10, 8, 9, 12])
+    widths = []
+    for times in (25, 2500):
+        low, high = bootstrap_interval(np.tile(errors, times), np.tile(references, times))
+        assert (low, high) == bootstrap_interval(np.tile(errors, times), np.tile(references, times))
+        assert low < errors.sum() / references.sum() < high
+        widths.append(high - low)
+    # The standard error goes with the square root: a hundred times the utterances, a tenth of the width.
+    assert widths[1] == pytest.approx(widths[0] / 10, rel=0.15)
+
+
+def test_corpus_hash() -> None:
+    assert corpus_hash({"a": "x", "b": "y"}) == corpus_hash({"b": "y", "a": "x"})
+    others = [{"a": "x", "b": "z"}, {"a": "x", "c": "y"}, {"a": "xb", "": "y"}, {"a": "x"}]
+    assert len({corpus_hash(other) for other in [{"a": "x", "b": "y"}, *others]}) == 5
+
+
+def test_signature_names_what_the_score_depends_on() -> None:
+    line = signature(checkpoint="abc", corpus=["p/q", "r"], references={"a": "x"}, decoder="greedy", normaliser="nfkc+lower")
+    assert line.startswith("checkpoint:abc|corpus:p/q+r|texts:")
+    assert "|utterances:1|decoder:greedy|normaliser:nfkc+lower|scorer:jiwer|asr:" in line

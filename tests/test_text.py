@@ -1,0 +1,154 @@
+"""Text normalisation and the character tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.config import TokensConfig
+from asr.errors import ConfigError, PackageError, TextError
+from asr.text import CharacterTokenizer, Tokenizer, build_tokenizer, load_tokenizer
+
+ENGLISH = " 'abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    return build_tokenizer(TokensConfig())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("HELLO World", "hello world"),
+        ("  a\t b\u00a0\n c ", "a b c"),
+        ("don\u2019t, it\u02bcs `ere", "don't it's 'ere"),
+        ("well-known \u2014 thing", "well known thing"),
+        ("one,two;three/four", "one two three four"),
+        ("wait...what\u2026", "wait what"),
+        ("U.S.A. (yes) \u201cquoted\u201d", "usa yes quoted"),
+        ("\ufb01ne \uff21", "fine a"),  # ligature and full-width letter
+        ("so\u00adft\u200b\ufeff", "soft"),
+        ("", ""),
+        (" - . ", ""),
+    ],
+)
+def test_normalise(tokenizer: Tokenizer, text: str, expected: str) -> None:
+    assert tokenizer.normalise(text) == expected
+
+
+@given(st.text(), st.sampled_from(["lower", "upper", "keep"]), st.sampled_from(["remove", "keep"]))
+def test_normalising_twice_changes_nothing(text: str, case: str, punctuation: str) -> None:
+    tokenizer = CharacterTokenizer(" '.-123", case, punctuation)
+    once = tokenizer.normalise(text)
+    assert tokenizer.normalise(once) == once
+
+
+@given(st.text(alphabet=ENGLISH))
+def test_decode_undoes_encode(text: str) -> None:
+    tokenizer = CharacterTokenizer(ENGLISH)
+    assert tokenizer.decode(tokenizer.encode(text)) == tokenizer.normalise(text)
+
+
+def test_indices_follow_the_alphabet_after_the_blank(tokenizer: Tokenizer) -> None:
+    assert tokenizer.blank == 0
+    assert len(tokenizer) == 29
+    assert tokenizer.token_names[:4] == ("<blank>", " ", "'", "a")
+    assert tokenizer.encode("It's a") == [11, 22, 2, 21, 1, 3]
+
+
+@pytest.mark.parametrize(("text", "named"), [("room 42", "'2', '4'"), ("caf\u00e9", "U+00E9"), ("50 % more", "'%'")])
+def test_unknown_characters_are_refused_by_name(tokenizer: Tokenizer, text: str, named: str) -> None:
+    with pytest.raises(TextError, match=r"tokens.alphabet") as caught:
+        tokenizer.encode(text)
+    assert named in str(caught.value)
+    assert ("spell numbers" in str(caught.value)) == any(character.isdigit() for character in text)
+
+
+def test_unknown_lists_each_character_once(tokenizer: Tokenizer) -> None:
+    assert tokenizer.unknown("a1b21") == "12"
+    assert tokenizer.unknown("fine") == ""
+
+
+def test_punctuation_stays_unknown_where_it_is_kept() -> None:
+    with pytest.raises(TextError, match="','"):
+        CharacterTokenizer(ENGLISH, punctuation="keep").encode("one, two")
+
+
+def test_punctuation_of_the_alphabet_stays() -> None:
+    tokenizer = CharacterTokenizer(" ,.-abc")
+    assert tokenizer.normalise("a-b, c... b!") == "a-b, c... b"
+
+
+def test_upper_case() -> None:
+    tokenizer = CharacterTokenizer(" ABCS", case="upper")
+    assert tokenizer.decode(tokenizer.encode("a\u00df b")) == "ASS B"
+
+
+def test_without_a_space_texts_are_unspaced() -> None:
+    tokenizer = CharacterTokenizer("abc")
+    assert tokenizer.encode("a b\tc") == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "case", "message"),
+    [
+        ("", "lower", "at least one"),
+        (" ", "lower", "at least one"),
+        ("aba", "lower", "'a' more than once"),
+        ("aB", "lower", "'B'"),
+        ("a\u2019", "lower", "U\\+2019"),
+        ("a\t", "lower", "no normalised text"),
+        ("ab", "upper", "'a', 'b'"),
+        ("a", "title", "case is"),
+    ],
+)
+def test_alphabets_that_cannot_be(alphabet: str, case: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        CharacterTokenizer(alphabet, case)
+
+
+def test_decode_collapses_spaces_and_refuses_blanks(tokenizer: Tokenizer) -> None:
+    assert tokenizer.decode([1, 3, 1, 1, 4, 1]) == "a b"
+    assert tokenizer.decode([]) == ""
+    for index in (0, 29, -1):
+        with pytest.raises(ValueError, match="token index"):
+            tokenizer.decode([3, index])
+
+
+def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
+    tokenizer = CharacterTokenizer(" \u00e4\u00f6AB", case="keep", punctuation="keep")
+    path = tokenizer.save(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.to_mapping() == tokenizer.to_mapping()
+    assert loaded.token_names == tokenizer.token_names
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"[" * 100_000,
+        json.dumps({"format": 2, "kind": "characters"}).encode(),
+        json.dumps({"format": 1, "kind": "bpe"}).encode(),
+        json.dumps({"format": 1, "kind": "characters", "alphabet": 7, "case": "lower", "punctuation": "keep"}).encode(),
+        json.dumps({"format": 1, "kind": "characters", "alphabet": "aa", "case": "lower", "punctuation": "keep"}).encode(),
+        json.dumps({"format": 1, "kind": "characters", "alphabet": "a", "case": "lower"}).encode(),
+    ],
+)
+def test_broken_tokenizer_files_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(PackageError, match=r"tokenizer.json"):
+        load_tokenizer(tmp_path)
+
+
+def test_absent_tokenizer_file(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match="not found"):
+        load_tokenizer(tmp_path)

@@ -1,0 +1,366 @@
+"""Training on a corpus of beeps: it learns, repeats exactly, resumes, survives mishaps, and never augments validation."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import asr.training.checkpoints
+from asr.compose import compose
+from asr.config import Config, OptimConfig, to_yaml
+from asr.data.augment import SpecAugment
+from asr.data.manifest import read_manifest
+from asr.errors import ConfigError, DataError, StorageError, TrainingDiverged
+from asr.training import train
+from asr.training.module import SpeechModule
+from asr.training.schedule import build_optimizer, learning_rate_factor
+
+SAMPLE_RATE = 8000
+LEARNING = (
+    "trainer.epochs=25",
+    "trainer.batch_s=6",
+    "augment=none",
+    "model.cnn.norm=batch",
+    "model.cnn.dropout=0",
+    "model.recurrent.norm=batch",
+    "model.recurrent.dropout=0",
+    "model.head.dropout=0",
+)
+TONES_HZ = {"a": 500, "b": 1000, "c": 1700, " ": 0}
+
+
+def beep(text: str, seed: int) -> np.ndarray:
+    """Each letter is a tone of 0.15 s, a space is silence."""
+    rng = np.random.default_rng(seed)
+    time_s = np.arange(int(0.15 * SAMPLE_RATE)) / SAMPLE_RATE
+    gap = np.zeros(int(0.05 * SAMPLE_RATE))
+    parts = [part for letter in text for part in (0.3 * np.sin(2 * np.pi * TONES_HZ[letter] * time_s), gap)]
+    waveform = np.concatenate(parts)
+    return (waveform + 0.005 * rng.standard_normal(len(waveform))).astype(np.float32)
+
+
+def write_corpus(folder: Path, name: str, texts: list[str]) -> None:
+    """Write audio and manifest, without the preparation that has tests of its own."""
+    lines = []
+    (folder / "audio").mkdir(parents=True, exist_ok=True)
+    for i, text in enumerate(texts):
+        path = folder / "audio" / f"{name}-{i:03}.wav"
+        waveform = beep(text, seed=i)
+        soundfile.write(path, waveform, SAMPLE_RATE)
+        recording = {
+            "id": path.stem,
+            "sources": [{"type": "file", "channels": [0], "source": str(path)}],
+            "sampling_rate": SAMPLE_RATE,
+            "num_samples": len(waveform),
+            "duration": len(waveform) / SAMPLE_RATE,
+            "channel_ids": [0],
+        }
+        supervision = {
+            "id": path.stem,
+            "recording_id": path.stem,
+            "start": 0.0,
+            "duration": recording["duration"],
+            "channel": 0,
+            "text": text,
+        }
+        cut = {"id": path.stem, "start": 0.0, "duration": recording["duration"], "channel": 0, "type": "MonoCut"}
+        lines.append(json.dumps({**cut, "supervisions": [supervision], "recording": recording}))
+    (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("beeps")
+    rng = np.random.default_rng(7)
+
+    def text() -> str:
+        return " ".join("".join(rng.choice(list("abc"), rng.integers(1, 4))) for _ in range(rng.integers(1, 4)))
+
+    write_corpus(folder, "train", [text() for _ in range(48)])
+    write_corpus(folder, "dev", [text() for _ in range(8)])
+    return folder
+
+
+@pytest.fixture
+def config(corpus: Path, tmp_path: Path) -> Config:
+    return small_config(corpus, tmp_path / "run")
+
+
+def small_config(corpus: Path, output: Path, *overrides: str) -> Config:
+    return compose(
+        [
+            f"output={output}",
+            "tokens.alphabet=' abc'",
+            f"corpus.train=[{corpus}/train.jsonl]",
+            f"corpus.dev=[{corpus}/dev.jsonl]",
+            "frontend.sample_rate=8000",
+            "frontend.n_mels=20",
+            "augment.time_masks=1",
+            "augment.time_mask_s=0.05",
+            "model.cnn.channels=[8]",
+            "model.cnn.time_kernels=[3]",
+            "model.cnn.frequency_kernels=[3]",
+            "model.cnn.time_strides=[3]",
+            "model.cnn.frequency_strides=[2]",
+            "model.recurrent.layers=1",
+            "model.recurrent.hidden_size=24",
+            "optim.lr=0.02",
+            "trainer.epochs=2",
+            "trainer.batch_s=12",
+            "trainer.accelerator=cpu",
+            "trainer.precision=float32",
+            "trainer.threads=1",
+            "trainer.progress=plain",
+            *overrides,
+        ]
+    )
+
+
+def weights(config: Config) -> dict[str, torch.Tensor]:
+    """The model's weights in the run's last checkpoint."""
+    checkpoint: dict[str, Any] = torch.load(Path(config.output) / "last.ckpt", weights_only=True)
+    state: dict[str, torch.Tensor] = checkpoint["state_dict"]
+    return state
+
+
+def assert_equal_weights(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name, tensor in a.items():
+        assert torch.equal(tensor, b[name]), name
+
+
+def test_learns_and_writes_a_package(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = small_config(corpus, tmp_path / "run", *LEARNING)
+    with caplog.at_level(logging.INFO, "asr"):
+        assert train(config) == 0
+    folder = tmp_path / "run"
+    facts = yaml.safe_load((folder / "package" / "config.yaml").read_text())["training"]
+    assert facts["dev_wer"]["rate"] < 0.2
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "last.ckpt", "package", "tensorboard", "train.log"}
+    assert "x real time" in (folder / "train.log").read_text()
+    best = min(
+        float(line.split("dev WER ")[1].split("%")[0]) for line in caplog.messages if "dev WER" in line and "train loss" in line
+    )
+    assert best == pytest.approx(100 * facts["dev_wer"]["rate"], abs=0.01)
+
+
+def test_two_runs_give_the_same_weights_and_another_seed_does_not(corpus: Path, tmp_path: Path) -> None:
+    runs = [
+        small_config(corpus, tmp_path / "one"),
+        small_config(corpus, tmp_path / "two"),
+        small_config(corpus, tmp_path / "three", "seed=2"),
+    ]
+    for run in runs:
+        assert train(run) == 0
+    one, two, three = map(weights, runs)
+    assert_equal_weights(one, two)
+    assert not torch.equal(one["model.acoustic.head.0.weight"], three["model.acoustic.head.0.weight"])
+
+
+@pytest.mark.parametrize("stop_step", [2, 7])
+def test_a_stopped_run_resumes_to_the_same_weights(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_step: int
+) -> None:
+    """Stopped in the middle of an epoch by a signal, as by Ctrl-C, then run again with the same command."""
+    whole = small_config(corpus, tmp_path / "whole", "trainer.batch_s=6")
+    assert train(whole) == 0
+    stopped = small_config(corpus, tmp_path / "stopped", "trainer.batch_s=6")
+    original = SpeechModule.training_step
+
+    def step(self: SpeechModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.global_step == stop_step - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(SpeechModule, "training_step", step)
+    assert train(stopped) == 130
+    monkeypatch.undo()
+    assert not (tmp_path / "stopped" / "last.part").exists()
+    assert train(stopped) == 0
+    assert_equal_weights(weights(whole), weights(stopped))
+
+
+def test_killed_run_resumes_and_ends(corpus: Path, tmp_path: Path) -> None:
+    """Kill -9 leaves the checkpoint of the last epoch; the same command goes on from it to the end."""
+    config = small_config(corpus, tmp_path / "run", "trainer.epochs=40")
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(to_yaml(config))
+    code = (
+        "import sys, yaml; from asr.config import from_mapping; from asr.training import train; "
+        f"sys.exit(train(from_mapping(yaml.safe_load(open({str(settings)!r})))))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    checkpoint = tmp_path / "run" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, process.stderr.read().decode() if process.stderr else ""
+    epoch = torch.load(checkpoint, weights_only=True)["epoch"]
+    assert 0 <= epoch < 39
+    assert train(replace(config, trainer=replace(config.trainer, epochs=epoch + 3))) == 0
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == epoch + 2
+
+
+def test_a_complete_run_is_not_trained_again(config: Config) -> None:
+    assert train(config) == 0
+    before = weights(config)
+    assert train(config) == 0
+    assert_equal_weights(before, weights(config))
+
+
+def test_validation_is_never_augmented(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation sees the recordings as they are, however strong the augmentation of training is."""
+    config = small_config(
+        corpus,
+        tmp_path / "run",
+        "augment.speed=[0.5,2.0]",
+        "augment.time_masks=50",
+        "augment.frequency_masks=50",
+        "trainer.epochs=1",
+    )
+    masked: list[bool] = []
+    seen: dict[str, int] = {}
+    original_mask, original_step = SpecAugment.forward, SpeechModule.validation_step
+
+    def mask(self: SpecAugment, features: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
+        masked.append(self.training)
+        return original_mask(self, features, n_frames)
+
+    def step(self: SpeechModule, batch: Any, batch_idx: int) -> None:
+        before = len(masked)
+        for utterance, waveform, n in zip(batch.ids, batch.waveforms, batch.n_samples.tolist(), strict=True):
+            expected, _ = soundfile.read(corpus / "audio" / f"{utterance}.wav", dtype="float32")
+            torch.testing.assert_close(waveform[:n], torch.from_numpy(expected), atol=1e-4, rtol=0)
+            seen[utterance] = seen.get(utterance, 0) + 1
+        original_step(self, batch, batch_idx)
+        assert len(masked) == before
+
+    monkeypatch.setattr(SpecAugment, "forward", mask)
+    monkeypatch.setattr(SpeechModule, "validation_step", step)
+    assert train(config) == 0
+    assert masked
+    assert all(masked)
+    assert seen == {f"dev-{i:03}": 1 for i in range(8)}
+
+
+def test_divergence_names_the_batch_and_keeps_the_checkpoint(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train(config) == 0
+    good = weights(config)
+    monkeypatch.setattr("asr.training.module.ctc_loss", lambda *args, **kwargs: torch.tensor(float("nan"), requires_grad=True))
+    with pytest.raises(TrainingDiverged, match=r"loss is nan in epoch 3, batch 1, utterances .*train-0"):
+        train(replace(config, trainer=replace(config.trainer, epochs=3)))
+    assert_equal_weights(good, weights(config))
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train(config) == 0
+    good = weights(config)
+
+    def full(self: Any, path: Path, *args: Any, **kwargs: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(asr.training.checkpoints.Trainer, "save_checkpoint", full)
+    with pytest.raises(StorageError, match=r"last\.ckpt.*No space left"):
+        train(replace(config, trainer=replace(config.trainer, epochs=3)))
+    assert_equal_weights(good, weights(config))
+    assert not list(Path(config.output).glob("*.part"))
+
+
+def test_utterances_that_cannot_be_trained_on_are_named(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_corpus(tmp_path, "odd", ["abc", "aab", "b" * 30, "a"])
+    lines = (tmp_path / "odd.jsonl").read_text().splitlines()
+    item = json.loads(lines[0])
+    item["supervisions"][0]["text"] = "abcabcabcabcabc" * 3  # more labels than 0.6 s have frames
+    lines[0] = json.dumps(item)
+    (tmp_path / "odd.jsonl").write_text("\n".join(lines) + "\n")
+    config = small_config(
+        corpus, tmp_path / "run", f"corpus.train=[{tmp_path}/odd.jsonl]", "trainer.max_duration_s=3", "trainer.epochs=1"
+    )
+    with caplog.at_level(logging.INFO, "asr"):
+        assert train(config) == 0
+    text = "\n".join(caplog.messages)
+    assert "2 of 4 training utterances are left out (1 transcript too long for the audio, 1 too long)" in text
+    assert "odd-000: transcript too long for the audio: 45 labels need 45 output frames" in text
+    report = [json.loads(line) for line in (tmp_path / "run" / "left-out.jsonl").read_text().splitlines()]
+    assert [item["id"] for item in report] == ["odd-000", "odd-002"]
+
+
+def test_unknown_characters_are_refused_before_training(corpus: Path, tmp_path: Path) -> None:
+    config = small_config(corpus, tmp_path / "run", "tokens.alphabet=' ab'")
+    with pytest.raises(DataError, match=r"(?s)corpus\.train: \d+ of 48 transcripts hold characters .*train-0\d\d.*'c'"):
+        train(config)
+    assert not (tmp_path / "run" / "last.ckpt").exists()
+
+
+def test_another_model_cannot_resume_the_run(corpus: Path, tmp_path: Path) -> None:
+    assert train(small_config(corpus, tmp_path / "run", "trainer.epochs=1")) == 0
+    with pytest.raises(ConfigError, match="holds a run with another model"):
+        train(small_config(corpus, tmp_path / "run", "model.recurrent.hidden_size=32"))
+    with pytest.raises(ConfigError, match="resume=false"):
+        train(small_config(corpus, tmp_path / "run", "resume=false"))
+
+
+def test_empty_or_absent_manifests_are_refused(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"corpus\.train is empty"):
+        train(small_config(corpus, tmp_path / "run", "corpus.train=[]"))
+    with pytest.raises(DataError, match="nowhere"):
+        train(small_config(corpus, tmp_path / "run", "corpus.train=[nowhere]"))
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(DataError, match="empty"):
+        train(small_config(corpus, tmp_path / "run", f"corpus.train=[{tmp_path}/empty.jsonl]"))
+
+
+def test_without_a_development_set_the_last_weights_are_packaged(corpus: Path, tmp_path: Path) -> None:
+    config = small_config(corpus, tmp_path / "run", "corpus.dev=[]", "trainer.epochs=1")
+    assert train(config) == 0
+    packaged = load_file(tmp_path / "run" / "package" / "model.safetensors")
+    last = weights(config)
+    for name, tensor in packaged.items():
+        assert torch.equal(tensor, last[f"model.{name}"])
+
+
+def test_corpus_statistics_are_computed_and_kept(corpus: Path, tmp_path: Path) -> None:
+    config = small_config(corpus, tmp_path / "run", "frontend.normalisation=corpus", "trainer.epochs=1")
+    assert train(config) == 0
+    state = load_file(tmp_path / "run" / "package" / "model.safetensors")
+    assert state["frontend.mean"].abs().max() > 1
+    assert not torch.equal(state["frontend.std"], torch.ones(20))
+
+
+def test_schedule() -> None:
+    cosine = OptimConfig(schedule="cosine", warmup_fraction=0.1, final_fraction=0.2)
+    assert [round(learning_rate_factor(step, 100, cosine), 4) for step in (0, 4, 9, 10, 55, 100, 200)] == [
+        0.1, 0.5, 1.0, 1.0, 0.6, 0.2, 0.2,
+    ]  # fmt: skip
+    constant = OptimConfig(schedule="constant", warmup_fraction=0.0)
+    assert {learning_rate_factor(step, 10, constant) for step in range(12)} == {1.0}
+
+
+def test_only_matrices_decay() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
+    decayed, spared = build_optimizer(module, OptimConfig(weight_decay=0.3)).param_groups
+    assert [p.ndim for p in decayed["params"]] == [2]
+    assert decayed["weight_decay"] == 0.3
+    assert len(spared["params"]) == 3
+    assert spared["weight_decay"] == 0.0
+
+
+def test_the_corpus_of_this_file_is_read_back(corpus: Path) -> None:
+    assert len(read_manifest([str(corpus / "train.jsonl")], corpus)) == 48
