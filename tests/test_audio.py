@@ -70,6 +70,25 @@ def test_truncated_m4a(tmp_path: Path, share: float, index_first: bool) -> None:
         load_audio(path, SAMPLE_RATE)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_webm_whole_and_truncated(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "noise.webm"
+    noise = 0.1 * np.random.default_rng(0).standard_normal((1, 8 * 48000)).astype(np.float32)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libopus", rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(noise, format="flt", layout="mono")
+        frame.sample_rate = 48000
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    if share == 1.0:
+        assert len(load_audio(path, SAMPLE_RATE)) == pytest.approx(8 * SAMPLE_RATE, abs=1000)
+        return
+    for read in (lambda: load_audio(path, SAMPLE_RATE), lambda: list(stream_audio(path, SAMPLE_RATE))):
+        with pytest.raises(AudioError, match=r"noise\.webm: is truncated"):
+            read()
+
+
 def test_stereo_is_averaged_and_resampled(tmp_path: Path) -> None:
     path = tmp_path / "stereo.wav"
     left = tone(1.0, sample_rate=44100)

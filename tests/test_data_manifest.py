@@ -6,8 +6,10 @@ import errno
 import gzip
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lhotse import CutSet
@@ -97,7 +99,7 @@ def test_written_whole_or_not_at_all(manifests: Path, suffix: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_manifest(breaks_off(), path)  # type: ignore[arg-type]
+        write_manifest(breaks_off(), path)
     assert path.read_bytes() == before
     assert write_manifest(cuts, path).read_bytes() == before
     assert sorted(os.listdir(manifests)) == sorted([path.name, "noise"])
@@ -110,12 +112,10 @@ def test_folder_that_cannot_be_written(manifests: Path) -> None:
 
 
 def test_full_disk(manifests: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import asr.data.manifest
-
     cuts = read_manifest("noise/train", manifests)
-    make = asr.data.manifest.tempfile.NamedTemporaryFile
+    make: Any = tempfile.NamedTemporaryFile
 
-    def on_full_disk(**options: object) -> object:
+    def on_full_disk(**options: object) -> Any:
         stream = make(**options)
 
         def write(_: bytes) -> int:
@@ -124,7 +124,7 @@ def test_full_disk(manifests: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         stream.write = write
         return stream
 
-    monkeypatch.setattr(asr.data.manifest.tempfile, "NamedTemporaryFile", on_full_disk)
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", on_full_disk)
     with pytest.raises(StorageError, match=r"copy\.jsonl\.gz: cannot be written: No space left"):
         write_manifest(cuts, manifests / "copy.jsonl.gz")
     assert sorted(os.listdir(manifests)) == ["noise"]

@@ -1,0 +1,1 @@
+"""Manifests and corpora, batches, samplers and augmentation."""

@@ -1,0 +1,182 @@
+"""Manifests: gzipped lines of JSON, one lhotse cut (an utterance) a line.
+
+``asr prepare`` writes them to ``<manifests>/<corpus>/<part>.jsonl.gz``; everything else names them ``<corpus>/<part>``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from asr.errors import DataError, StorageError
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+    from lhotse.cut import Cut
+
+SUFFIXES = (".jsonl.gz", ".jsonl")
+
+
+def resolve(name: str, folder: str | Path) -> Path:
+    """Find a manifest by its name below the manifests folder, or by its path.
+
+    Parameters
+    ----------
+    name
+        A name such as ``librispeech/train-clean-5``, or the path of a ``.jsonl`` or ``.jsonl.gz`` file of lhotse cuts.
+    folder
+        The manifests folder.
+
+    Raises
+    ------
+    DataError
+        There is no such manifest; the message names the nearest ones that exist.
+    """
+    folder = Path(folder)
+    by_path = name.endswith(SUFFIXES)
+    candidates = [Path(name), folder / name] if by_path else [folder / f"{name}{suffix}" for suffix in SUFFIXES]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    existing = available(folder)
+    nearest = difflib.get_close_matches(name, existing, n=3, cutoff=0.4) or existing[:5]
+    hint = f"the nearest there are: {', '.join(nearest)}" if nearest else f"there is none in {folder}"
+    raise DataError(f"manifest {name!r}: not found as {candidates[0]}; {hint}. Write it with `asr prepare`")
+
+
+def available(folder: str | Path) -> list[str]:
+    """Names of the manifests below a folder, sorted."""
+    folder = Path(folder)
+    names = []
+    for path in folder.rglob("*.jsonl*"):
+        name = path.relative_to(folder).as_posix()
+        for suffix in SUFFIXES:
+            if name.endswith(suffix) and not name.endswith((".rejected.jsonl", ".partial.jsonl")):
+                names.append(name.removesuffix(suffix))
+                break
+    return sorted(names)
+
+
+def read_manifest(names: str | Sequence[str], folder: str | Path) -> CutSet:
+    """Read one or more manifests into memory, in the order given.
+
+    Parameters
+    ----------
+    names
+        Manifests, as :func:`resolve` takes them.
+    folder
+        The manifests folder.
+
+    Returns
+    -------
+    lhotse.CutSet
+        Eager; every cut has a transcript and an id of its own.
+
+    Raises
+    ------
+    DataError
+        A manifest is absent, empty or corrupt, an utterance has no transcript, or an id occurs twice.
+    """
+    from lhotse import CutSet
+
+    names = [names] if isinstance(names, str) else list(names)
+    if not names:
+        raise DataError("no manifest is named; expected at least one, such as librispeech/train-clean-5")
+    seen: dict[str, str] = {}
+    cuts: list[Cut] = []
+    for path in [resolve(name, folder) for name in names]:
+        n_before = len(cuts)
+        for line_number, cut in _read_cuts(path):
+            where = f"{path}, line {line_number}"
+            if cut.id in seen:
+                raise DataError(f"{where}: the id {cut.id!r} occurs twice, first in {seen[cut.id]}; ids must be unique")
+            seen[cut.id] = where
+            if any(supervision.text is None for supervision in cut.supervisions) or not cut.supervisions:
+                raise DataError(f"{where}: utterance {cut.id!r} has no transcript; expected a supervision with a text")
+            cuts.append(cut)
+        if len(cuts) == n_before:
+            raise DataError(f"{path}: the manifest is empty; expected at least one utterance. Prepare it again")
+    return CutSet.from_cuts(cuts)
+
+
+def transcript(cut: Cut) -> str:
+    """Return the text of an utterance: of all its supervisions, in the order of time."""
+    supervisions = sorted(cut.supervisions, key=lambda supervision: supervision.start)
+    return " ".join(supervision.text for supervision in supervisions if supervision.text)
+
+
+def write_manifest(cuts: Iterable[Cut], path: str | Path) -> Path:
+    """Write a manifest, whole or not at all; the same cuts give the same bytes.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written.
+    """
+    path = Path(path)
+    lines = (json.dumps(cut.to_dict(), ensure_ascii=False).encode() + b"\n" for cut in cuts)
+    with replacing(path) as stream:
+        if path.suffix == ".gz":
+            with gzip.GzipFile(fileobj=stream, mode="wb", mtime=0, filename="") as packed:
+                packed.writelines(lines)
+        else:
+            stream.writelines(lines)
+    return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that takes the place of ``path`` when the block ends without an error."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
+            temporary = stream.name
+            yield stream  # type: ignore[misc]
+            stream.flush()
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _read_cuts(path: Path) -> Iterator[tuple[int, Cut]]:
+    from lhotse.serialization import deserialize_item
+
+    line_number = 0
+    try:
+        opened = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # noqa: SIM115 - closed by `with`
+        with opened as stream:
+            for line_number, line in enumerate(stream, start=1):
+                if line.strip():
+                    yield line_number, _checked_cut(deserialize_item(json.loads(line.decode("utf-8"))))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}, line {line_number}: is not a lhotse cut: {error}. Prepare the manifest again") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read after line {line_number}: {error}. Prepare the manifest again") from None
+
+
+def _checked_cut(item: object) -> Cut:
+    from lhotse.cut import Cut
+
+    if not isinstance(item, Cut):
+        raise ValueError(f"expected a cut, found a {type(item).__name__}")
+    return item
