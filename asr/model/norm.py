@@ -44,22 +44,19 @@ class MaskedBatchNorm(nn.Module):
         mask
             ``(batch, frame)`` booleans, true where a frame counts.
         """
-        if x.ndim == 4:
-            axes, shape, weights = (0, 2, 3), (1, -1, 1, 1), mask[:, None, :, None].to(torch.float32)
-            count = weights.sum() * x.shape[3]
-        else:
-            axes, shape, weights = (0, 1), (1, 1, -1), mask[:, :, None].to(torch.float32)
-            count = weights.sum()
+        axes, shape = ((0, 2, 3), (1, -1, 1, 1)) if x.ndim == 4 else ((0, 1), (1, 1, -1))
         if self.training:
-            mean = (x * weights).sum(axes) / count
-            var = ((x - mean.view(shape)).square() * weights).sum(axes) / count
+            valid = torch.where(mask[:, None, :, None] if x.ndim == 4 else mask[:, :, None], x, 0)
+            count = mask.sum() * (x.shape[3] if x.ndim == 4 else 1)
+            mean = valid.sum(axes, dtype=torch.float32) / count
+            var = ((valid * valid).sum(axes, dtype=torch.float32) / count - mean.square()).clamp(min=0)
             with torch.no_grad():
-                self.running_mean.lerp_(mean.float(), self.momentum)
-                self.running_var.lerp_(var.float(), self.momentum)
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(var, self.momentum)
         else:
             mean, var = self.running_mean, self.running_var
         scale = self.weight * (var + self.eps).rsqrt()
-        return x * scale.view(shape) + (self.bias - mean * scale).view(shape)
+        return torch.addcmul((self.bias - mean * scale).view(shape).to(x.dtype), x, scale.view(shape).to(x.dtype))
 
 
 class FrameLayerNorm(nn.Module):
