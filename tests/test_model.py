@@ -128,6 +128,7 @@ def test_backward_direction_equals_packed_sequence() -> None:
     layer = RecurrentLayer(RecurrentConfig(hidden_size=6, norm="none", dropout=0.0), input_size=5)
     reference = nn.LSTM(5, 6, batch_first=True, bidirectional=True)
     with torch.no_grad():
+        assert layer.backward_cell is not None
         for suffix, cell in (("", layer.forward_cell), ("_reverse", layer.backward_cell)):
             for name, parameter in cell.named_parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
@@ -170,9 +171,10 @@ def test_frame_layer_norm() -> None:
 def test_initialisation() -> None:
     layer = RecurrentLayer(RecurrentConfig(hidden_size=8, forget_bias=1.5), input_size=5)
     cell = layer.forward_cell
-    for gate in cell.weight_hh_l0.split(8):
+    parameters = dict(cell.named_parameters())
+    for gate in parameters["weight_hh_l0"].split(8):
         torch.testing.assert_close(gate @ gate.T, torch.eye(8), atol=1e-5, rtol=0)
-    bias = cell.bias_ih_l0 + cell.bias_hh_l0
+    bias = parameters["bias_ih_l0"] + parameters["bias_hh_l0"]
     assert bias.tolist() == [0.0] * 8 + [1.5] * 8 + [0.0] * 16
 
 

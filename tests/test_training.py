@@ -18,9 +18,9 @@ import pytest
 import soundfile
 import torch
 import yaml
+from lightning.pytorch import Trainer
 from safetensors.torch import load_file
 
-import asr.training.checkpoints
 from asr.compose import compose
 from asr.config import Config, OptimConfig, to_yaml
 from asr.data.augment import SpecAugment
@@ -276,7 +276,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(config: Config, monkeypatch: py
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(asr.training.checkpoints.Trainer, "save_checkpoint", full)
+    monkeypatch.setattr(Trainer, "save_checkpoint", full)
     with pytest.raises(StorageError, match=r"last\.ckpt.*No space left"):
         train(replace(config, trainer=replace(config.trainer, epochs=3)))
     assert_equal_weights(good, weights(config))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -9,7 +13,12 @@ from asr.config import CnnConfig
 from asr.features import length_mask
 from asr.model.norm import FrameLayerNorm, MaskedBatchNorm
 
-ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "clipped_relu": lambda: nn.Hardtanh(0.0, 20.0)}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "clipped_relu": partial(nn.Hardtanh, 0.0, 20.0),
+}
 
 
 class ConvLayer(nn.Module):
@@ -82,7 +91,7 @@ class Cnn(nn.Module):
     def output_lengths(self, n_frames: torch.Tensor) -> torch.Tensor:
         """Return the exact number of output frames."""
         for layer in self.layers:
-            n_frames = layer.output_lengths(n_frames)
+            n_frames = cast(ConvLayer, layer).output_lengths(n_frames)
         return n_frames
 
     def forward(self, features: torch.Tensor, n_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

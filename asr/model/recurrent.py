@@ -9,7 +9,7 @@ from asr.config import RecurrentConfig
 from asr.features import length_mask
 from asr.model.norm import LockedDropout, SequenceNorm
 
-CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, type[nn.RNN | nn.LSTM | nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 def reverse_index(lengths: torch.Tensor, size: int) -> torch.Tensor:

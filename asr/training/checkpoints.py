@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from asr.errors import StorageError
+from asr.training.module import SpeechModule
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ class Checkpoints(Callback):
             raise Stopped
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        wer = pl_module.last_score.wer.rate  # type: ignore[union-attr, operator]
+        assert isinstance(pl_module, SpeechModule)
+        assert pl_module.last_score is not None
+        wer = pl_module.last_score.wer.rate
         if wer < self.best_wer:
             self.best_wer, self.best_epoch = wer, trainer.current_epoch + 1
             if trainer.is_global_zero:

@@ -62,7 +62,8 @@ class SpeechData(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         assert self.trainer is not None
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        return {"batches_done": 0 if progress.is_last_batch else progress.current.processed}
+        # Counted after the optimiser's step and before the callbacks that write checkpoints, unlike "completed".
+        return {"batches_done": 0 if progress.is_last_batch else progress.state_dict()["current"]["processed"]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.skip = state_dict["batches_done"]

@@ -59,8 +59,8 @@ class SpeechModule(LightningModule):
         self.intermediate: nn.Module | None = None
         """Head of the auxiliary loss; it serves training alone and is not part of the package."""
         if config.optim.intermediate_ctc > 0:
-            layers = self.model.acoustic.recurrent.layers
-            self.intermediate = build_head(config.model.head, layers[len(layers) // 2 - 1].output_size, len(tokenizer))
+            size = self.model.acoustic.recurrent.output_size  # that of every layer
+            self.intermediate = build_head(config.model.head, size, len(tokenizer))
         self.decoder = build_decoder(config.decoding, tokenizer)
         self.validation = Validation()
         self.last_score: Score | None = None
@@ -149,7 +149,7 @@ class SpeechModule(LightningModule):
         try:
             with self.trainer.precision_plugin.forward_context():
                 loss = self.training_loss(batch.to(self.device))
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         except torch.OutOfMemoryError as error:
             raise Failure(
                 f"the longest batch ({len(batch)} utterances, {batch.audio_s:.0f} s) does not fit the memory of {self.device}. "
@@ -185,7 +185,7 @@ class SpeechModule(LightningModule):
         if not any(gathered.hypotheses.values()):
             logger.info(
                 "every hypothesis is empty: the network writes blanks only. That is usual in the first epochs; if the training "
-                "loss stays near 2.9 for many more, raise optim.lr, lower trainer.batch_s (more steps) or use batch normalisation."
+                "loss stays near 2.9 for many more, raise optim.lr, lower trainer.batch_s (more steps) or normalise by batch."
             )
 
     def show_samples(self, gathered: Validation) -> None:
@@ -198,7 +198,7 @@ class SpeechModule(LightningModule):
         for line in lines:
             logger.info(line)
         experiment = getattr(self.logger, "experiment", None)
-        if hasattr(experiment, "add_text"):
+        if experiment is not None and hasattr(experiment, "add_text"):
             experiment.add_text("dev/samples", "    " + "\n    ".join(lines), self.global_step)
 
 
