@@ -18,20 +18,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from asr.container import check_length, container_blocks, container_rate, probe_container
 from asr.errors import AudioError
 
 Source = str | Path | bytes | BinaryIO
 
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
-# PyAV may open only real containers: playlist formats could make it read other files or addresses.
-_CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2",
-    "matroska,webm",
-    *("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "mp3"),
-    *("mpeg", "mpegts", "ogg", "tta", "w64", "wav", "wv"),
-)
 _RIFF_STREAMED = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # sizes that a program writes when it does not know the length yet
-_TRUNCATED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -113,7 +106,7 @@ def probe_audio(source: Source) -> AudioInfo:
                 info = AudioInfo(audio.samplerate, audio.frames, audio.channels)
         except soundfile.LibsndfileError as error:
             stream.seek(0)
-            info = _probe_with_pyav(stream, name, str(error))
+            info = AudioInfo(*probe_container(stream, name, str(error)))
     _check_rate(info.sample_rate, name)
     if info.n_samples <= 0:
         raise AudioError(f"{name}: holds no audio samples")
@@ -253,7 +246,7 @@ def _decode(source: Source, name: str, offset_s: float, duration_s: float | None
             audio = soundfile.SoundFile(stream)
         except soundfile.LibsndfileError as error:
             stream.seek(0)
-            return _decode_with_pyav(stream, name, offset_s, duration_s, str(error))
+            return _decode_container(stream, name, offset_s, duration_s, str(error))
         with audio:
             _check_rate(audio.samplerate, name)
             _check_wav_size(audio, name)
@@ -269,23 +262,32 @@ def _decode(source: Source, name: str, offset_s: float, duration_s: float | None
                 samples = audio.read(n_wanted, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
                 raise AudioError(f"{name}: is truncated or corrupt: {error}") from None
-            _check_length(len(samples), n_wanted, audio.samplerate, name)
+            check_length(len(samples), n_wanted, audio.samplerate, name)
             return samples, audio.samplerate
+
+
+def _decode_container(
+    stream: BinaryIO, name: str, offset_s: float, duration_s: float | None, why: str
+) -> tuple[np.ndarray, int]:
+    rate, blocks = _container_blocks(stream, name, why)
+    decoded = list(blocks)
+    samples = np.concatenate(decoded) if decoded else np.zeros((0, 1), np.float32)
+    start = round(offset_s * rate)
+    end = len(samples) if duration_s is None else start + round(duration_s * rate)
+    return samples[start:end], rate
+
+
+def _container_blocks(stream: BinaryIO, name: str, why: str) -> tuple[int, Iterator[np.ndarray]]:
+    rate = container_rate(stream, name, why)
+    _check_rate(rate, name)
+    stream.seek(0)
+    return rate, container_blocks(stream, name, why)
 
 
 def _check_rate(sample_rate: int, name: str) -> None:
     if not _LOWEST_RATE_HZ <= sample_rate <= _HIGHEST_RATE_HZ:
         raise AudioError(
             f"{name}: has a sample rate of {sample_rate} Hz, expected {_LOWEST_RATE_HZ} to {_HIGHEST_RATE_HZ}; is it corrupt?"
-        )
-
-
-def _check_length(n_read: int, n_expected: int, sample_rate: int, name: str) -> None:
-    """Refuse a file that ends before its header says."""
-    if n_read < n_expected * (1 - _TRUNCATED_SHARE) and n_expected - n_read > 0.1 * sample_rate:
-        raise AudioError(
-            f"{name}: is truncated: {n_read / sample_rate:.2f} s could be read, "
-            f"its header promises {n_expected / sample_rate:.2f} s"
         )
 
 
@@ -311,63 +313,6 @@ def _to_mono(samples: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
-@contextmanager
-def _pyav_stream(stream: BinaryIO, name: str, why: str) -> Iterator[tuple[Any, Any]]:
-    """Open the first audio stream of a container; every error of PyAV becomes an :class:`AudioError`."""
-    import av
-
-    options = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
-    try:
-        with av.open(stream, mode="r", options=options, metadata_errors="ignore") as container:
-            if not container.streams.audio:
-                raise AudioError(f"{name}: holds no audio stream; it may be truncated")
-            yield container, container.streams.audio[0]
-    except (av.error.FFmpegError, ValueError) as error:
-        raise AudioError(f"{name}: is truncated, corrupt or no audio file ({why.rstrip('. ')}; PyAV: {error})") from None
-
-
-def _promised_s(container: Any, stream: Any) -> float:
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return (container.duration or 0) / 1e6
-
-
-def _probe_with_pyav(stream: BinaryIO, name: str, why: str) -> AudioInfo:
-    with _pyav_stream(stream, name, why) as (container, audio):
-        rate, n_channels = int(audio.rate), int(audio.channels)
-        seconds = _promised_s(container, audio)
-        if seconds > 0:
-            return AudioInfo(rate, round(seconds * rate), n_channels)
-        return AudioInfo(rate, sum(frame.samples for frame in container.decode(audio)), n_channels)
-
-
-def _pyav_frames(container: Any, audio: Any) -> Iterator[np.ndarray]:
-    """Yield ``(sample, channel)`` float32 arrays, whatever the codec's own sample format."""
-    import av
-
-    converter = av.AudioResampler(format="fltp", layout=audio.layout, rate=audio.rate)
-    for frame in container.decode(audio):
-        for converted in converter.resample(frame):
-            yield converted.to_ndarray().T
-    for converted in converter.resample(None):
-        yield converted.to_ndarray().T
-
-
-def _decode_with_pyav(
-    stream: BinaryIO, name: str, offset_s: float, duration_s: float | None, why: str
-) -> tuple[np.ndarray, int]:
-    with _pyav_stream(stream, name, why) as (container, audio):
-        rate = int(audio.rate)
-        _check_rate(rate, name)
-        promised = round(_promised_s(container, audio) * rate)
-        blocks = list(_pyav_frames(container, audio))
-    samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
-    _check_length(len(samples), promised, rate, name)
-    start = round(offset_s * rate)
-    end = len(samples) if duration_s is None else start + round(duration_s * rate)
-    return samples[start:end], rate
-
-
 def _blocks(stream: BinaryIO, name: str, block_s: float) -> tuple[int, Iterator[np.ndarray]]:
     """Return the source's sample rate and ``(sample, channel)`` blocks of it."""
     import soundfile
@@ -376,12 +321,7 @@ def _blocks(stream: BinaryIO, name: str, block_s: float) -> tuple[int, Iterator[
         audio = soundfile.SoundFile(stream)
     except soundfile.LibsndfileError as error:
         stream.seek(0)
-        why = str(error)
-        with _pyav_stream(stream, name, why) as (_, opened):
-            rate = int(opened.rate)
-        _check_rate(rate, name)
-        stream.seek(0)
-        return rate, _pyav_blocks(stream, name, why, rate)
+        return _container_blocks(stream, name, str(error))
     _check_rate(audio.samplerate, name)
     _check_wav_size(audio, name)
     return audio.samplerate, _soundfile_blocks(audio, name, max(1, round(block_s * audio.samplerate)))
@@ -401,17 +341,7 @@ def _soundfile_blocks(audio: Any, name: str, n_block: int) -> Iterator[np.ndarra
                 break
             n_read += len(block)
             yield block
-        _check_length(n_read, audio.frames, audio.samplerate, name)
-
-
-def _pyav_blocks(stream: BinaryIO, name: str, why: str, rate: int) -> Iterator[np.ndarray]:
-    with _pyav_stream(stream, name, why) as (container, audio):
-        promised = round(_promised_s(container, audio) * rate)
-        n_read = 0
-        for block in _pyav_frames(container, audio):
-            n_read += len(block)
-            yield block
-        _check_length(n_read, promised, rate, name)
+        check_length(n_read, audio.frames, audio.samplerate, name)
 
 
 def _resampled_blocks(blocks: Iterator[np.ndarray], from_rate: int, to_rate: int, name: str) -> Iterator[np.ndarray]:

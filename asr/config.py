@@ -54,6 +54,13 @@ class FrontendConfig:
     f_max_hz: float | None = option(
         None, "highest frequency of the mel bands; null is half the sample rate", unit="Hz", low=100.0
     )
+    dynamic_range_db: float | None = option(
+        80.0,
+        "powers further below the utterance's loudest are raised to this (log_mel and mfcc); null is off",
+        unit="dB",
+        low=1.0,
+        high=200.0,
+    )
     normalisation: str = option(
         "utterance",
         "zero mean and unit variance of each feature: over the utterance, by statistics of the training corpus, or not at all",

@@ -6,6 +6,7 @@ is padded with in a batch changes nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -14,8 +15,11 @@ from torch import nn
 
 from asr.config import FrontendConfig
 
-LOG_FLOOR = 1e-8
-"""Added to the mel power before the logarithm: about the power of one quantisation step of 16-bit audio."""
+POWER_FLOOR = 1e-10
+"""Mel powers below are raised to it, so that digital silence has a logarithm."""
+
+DB_PER_NEPER = 10 / math.log(10)
+"""Decibels of power for each unit of its natural logarithm."""
 
 STANDARD_DEVIATION_FLOOR = 1e-5
 
@@ -41,7 +45,7 @@ def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
 class Frontend(nn.Module):
     """Spectral features of a batch of waveforms, normalised.
 
-    - ``log_mel``: natural logarithm of the power in ``n_mels`` Slaney mel bands.
+    - ``log_mel``: natural logarithm of the power in ``n_mels`` Slaney mel bands, its range limited.
     - ``mfcc``: orthonormal DCT-II of the above, the first ``n_mfcc`` coefficients.
     - ``spectrogram``: ``log(1 + magnitude)`` of every frequency (Amodei et al. 2016, Deep Speech 2).
 
@@ -138,14 +142,27 @@ class Frontend(nn.Module):
     def raw(self, waveforms: torch.Tensor, n_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute features before normalisation; frames beyond each length are undefined."""
         waveforms = waveforms.float() * length_mask(n_samples, waveforms.shape[1])
+        n_frames = self.output_lengths(n_samples)
         spectrum = self.transform(waveforms).transpose(1, 2)
         if self.config.kind == "spectrogram":
             features = spectrum.log1p()
         else:
-            features = (spectrum + LOG_FLOOR).log()
+            features = self.limit_range(spectrum.clamp(min=POWER_FLOOR).log(), n_frames)
             if self.config.kind == "mfcc":
                 features = features @ self.dct
-        return features, self.output_lengths(n_samples)
+        return features, n_frames
+
+    def limit_range(self, features: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
+        """Raise logarithms of power that lie too far below the utterance's loudest.
+
+        What lies there is noise of the room and of the recorder, or holes that a lossy codec left: it says nothing of the
+        words and differs from one corpus to the next.
+        """
+        if self.config.dynamic_range_db is None:
+            return features
+        valid = length_mask(n_frames, features.shape[1])[:, :, None]
+        loudest = features.masked_fill(~valid, -torch.inf).amax((1, 2), keepdim=True)
+        return torch.maximum(features, loudest - self.config.dynamic_range_db / DB_PER_NEPER)
 
     @torch.no_grad()
     def fit_statistics(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:

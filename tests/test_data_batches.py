@@ -68,6 +68,13 @@ def test_evaluation_reads_every_utterance_exactly_once(cuts: CutSet, config: Con
     assert all(batch.waveforms.numel() <= config.trainer.batch_s * 16000 for batch in batches)
 
 
+def test_each_process_has_a_batch_of_a_small_part(cuts: CutSet, config: Config) -> None:
+    config.trainer.batch_s = 1000.0
+    loaders = [evaluation_loader(cuts.subset(first=5), config, world_size=4, rank=rank) for rank in range(4)]
+    assert all(len(loader) >= 1 for loader in loaders)
+    assert sum(len(batch) for loader in loaders for batch in loader) == 5
+
+
 def test_evaluation_is_never_augmented(cuts: CutSet, config: Config) -> None:
     config.augment.speed = [0.5, 2.0]
     loader = evaluation_loader(cuts, config)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from asr.config import FrontendConfig
-from asr.features import LOG_FLOOR, Frontend, length_mask
+from asr.features import POWER_FLOOR, Frontend, length_mask
 
 SAMPLE_RATE = 16000
 KINDS = ("log_mel", "mfcc", "spectrogram")
@@ -40,7 +40,8 @@ def librosa_features(config: FrontendConfig, waveform: np.ndarray) -> np.ndarray
         fmax=config.f_max_hz,
         pad_mode="constant",
     )
-    log_mel = np.log(mel + LOG_FLOOR)
+    decibels = librosa.power_to_db(mel, amin=POWER_FLOOR, top_db=config.dynamic_range_db)
+    log_mel = decibels * np.log(10) / 10
     if config.kind == "log_mel":
         return log_mel.T
     return librosa.feature.mfcc(S=log_mel, n_mfcc=config.n_mfcc, norm="ortho").T
@@ -53,6 +54,16 @@ def test_agrees_with_librosa(kind: str, n_samples: int) -> None:
     waveform = noise(n_samples)
     expected = librosa_features(config, waveform.numpy())
     np.testing.assert_allclose(compute(config, waveform).numpy(), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dynamic_range_db", [None, 80.0, 30.0])
+def test_dynamic_range_agrees_with_librosa(dynamic_range_db: float | None) -> None:
+    config = FrontendConfig(dynamic_range_db=dynamic_range_db, normalisation="none")
+    waveform = noise(16000) * torch.linspace(0, 1, 16000) ** 4
+    waveform[:4000] = 0
+    expected = librosa_features(config, waveform.numpy())
+    np.testing.assert_allclose(compute(config, waveform).numpy(), expected, atol=1e-4, rtol=1e-4)
+    assert expected.max() - expected.min() == pytest.approx((dynamic_range_db or 98) / 4.343, abs=1.5)
 
 
 def test_other_settings_agree_with_librosa() -> None:

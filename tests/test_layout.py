@@ -17,6 +17,7 @@ ROOMS = (
     ["option"],
     ["config"],
     ["compose"],
+    ["container"],
     ["audio"],
     ["data"],
     ["text"],

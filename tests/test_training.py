@@ -309,6 +309,86 @@ def test_unknown_characters_are_refused_before_training(corpus: Path, tmp_path: 
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
+def test_a_run_stopped_in_the_last_batch_of_an_epoch_ends_that_epoch_first(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(corpus, tmp_path / "run", "trainer.batch_s=1000")
+    original = SpeechModule.training_step
+
+    def step(self: SpeechModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        monkeypatch.setattr(SpeechModule, "training_step", original)
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(self, batch, batch_idx)
+
+    def every_batch_is_the_last(self: Trainer) -> bool:
+        return True
+
+    monkeypatch.setattr(SpeechModule, "training_step", step)
+    monkeypatch.setattr(Trainer, "is_last_batch", property(every_batch_is_the_last))
+    assert train(config) == 130
+    assert (tmp_path / "run" / "package").is_dir(), "the epoch was not validated"
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["SpeechData"]["batches_done"] == 0
+
+
+def test_the_last_epoch_is_validated_whatever_the_interval(corpus: Path, tmp_path: Path) -> None:
+    assert train(small_config(corpus, tmp_path / "run", "trainer.epochs=1", "trainer.validate_every=3")) == 0
+    assert (tmp_path / "run" / "package" / "model.safetensors").is_file()
+
+
+def test_the_memory_trial_leaves_the_model_as_it_was(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = SpeechModule.try_memory
+
+    def trial(self: SpeechModule, batch: Any) -> None:
+        before = {name: tensor.clone() for name, tensor in self.state_dict().items()}
+        original(self, batch)
+        assert_equal_weights(before, dict(self.state_dict()))
+
+    monkeypatch.setattr(SpeechModule, "try_memory", trial)
+    norms = ("model.cnn.norm=batch", "model.recurrent.norm=batch")
+    assert train(small_config(corpus, tmp_path / "run", "trainer.epochs=1", *norms)) == 0
+
+
+def test_what_cannot_be_resumed_is_said(corpus: Path, tmp_path: Path) -> None:
+    assert train(small_config(corpus, tmp_path / "run")) == 0
+    with pytest.raises(ConfigError, match="has begun 2"):
+        train(small_config(corpus, tmp_path / "run", "trainer.epochs=1"))
+    with pytest.raises(ConfigError, match="another optim"):
+        train(small_config(corpus, tmp_path / "run", "optim.intermediate_ctc=0.3"))
+    (tmp_path / "run" / "last.ckpt").write_bytes(b"PK no checkpoint")
+    with pytest.raises(DataError, match="cannot be read as a checkpoint"):
+        train(small_config(corpus, tmp_path / "run"))
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together(corpus: Path, tmp_path: Path) -> None:
+    """SIGTERM to the main process alone: both save and end, and nothing is left behind."""
+    overrides = yaml.safe_load(to_yaml(small_config(corpus, tmp_path / "run", "trainer.epochs=5000", "trainer.devices=2")))
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(yaml.safe_dump(overrides))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, yaml\nfrom asr.config import from_mapping\nfrom asr.training import train\n"
+        f"sys.exit(train(from_mapping(yaml.safe_load(open({str(settings)!r})))))\n"
+    )
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen([sys.executable, str(script)], stdout=log, stderr=log, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    try:
+        code = process.wait(60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    text = (tmp_path / "log").read_text()
+    assert code == 130, text
+    assert "Traceback" not in text
+    time.sleep(3)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
 def test_another_model_cannot_resume_the_run(corpus: Path, tmp_path: Path) -> None:
     assert train(small_config(corpus, tmp_path / "run", "trainer.epochs=1")) == 0
     with pytest.raises(ConfigError, match="holds a run with another model"):

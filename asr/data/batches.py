@@ -174,12 +174,14 @@ class EvaluationBatches:
     max_utterances
         Utterances in a batch at most.
     world_size, rank
-        Batch ``i`` belongs to the process with ``rank == i % world_size``.
+        Batch ``i`` belongs to the process with ``rank == i % world_size``. Batches are made small enough that each process
+        has one, if there are as many utterances.
     """
 
     def __init__(self, cuts: CutSet, batch_s: float, max_utterances: int, *, world_size: int = 1, rank: int = 0) -> None:
         from lhotse import CutSet
 
+        max_utterances = max(1, min(max_utterances, len(cuts) // world_size))
         batches: list[list[Cut]] = []
         for cut in sorted(cuts, key=lambda cut: (-cut.duration, cut.id)):
             current = batches[-1] if batches else []

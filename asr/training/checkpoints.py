@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from asr.errors import StorageError
 from asr.training.module import SpeechModule
+from asr.training.processes import any_process, lost_another
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ class Checkpoints(Callback):
         self.best_wer = state_dict["best_wer"]
         self.best_epoch = state_dict["best_epoch"]
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Later than Lightning sets its own, which speaks to the other processes out of the handler and so can block them all.
         def request_stop(number: int, frame: FrameType | None) -> None:
             if self.stop_requested:
                 raise KeyboardInterrupt
@@ -80,11 +82,14 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if (
+            trainer.current_epoch + 1 == trainer.max_epochs
+        ):  # its weights may be the best, so the last epoch is always validated
+            trainer.check_val_every_n_epoch = 1
         due = self.minutes > 0 and time.monotonic() - self.saved_at > 60 * self.minutes
-        if trainer.world_size > 1:  # all processes write a checkpoint together, or none
-            due, self.stop_requested = (
-                bool(trainer.strategy.reduce_boolean_decision(flag, all=False)) for flag in (due, self.stop_requested)
-            )
+        due, self.stop_requested = any_process(trainer, due), any_process(trainer, self.stop_requested)
+        if trainer.is_last_batch:  # the epoch is validated and ends first: a run is resumed in an epoch, or before one
+            return
         if due or self.stop_requested:
             self.save_last(trainer)
         if self.stop_requested:
@@ -103,6 +108,9 @@ class Checkpoints(Callback):
         if not self.has_dev and trainer.is_global_zero:
             self.write_package(pl_module)
         self.save_last(trainer)
+        self.stop_requested = any_process(trainer, self.stop_requested)
+        if self.stop_requested and trainer.current_epoch + 1 != trainer.max_epochs:
+            raise Stopped
 
     def save_last(self, trainer: Trainer) -> None:
         """Write ``last.ckpt`` whole, or leave the one before."""
@@ -113,6 +121,8 @@ class Checkpoints(Callback):
             if trainer.is_global_zero:
                 os.replace(partial, path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            if isinstance(error, RuntimeError) and lost_another(error):
+                raise
             partial.unlink(missing_ok=True)
             raise StorageError(
                 f"cannot write {path}: {error}. The checkpoint before it is kept; free some space and go on."
@@ -133,3 +143,5 @@ class RandomState(Callback):
         if hasattr(self, "loaded"):
             torch.set_rng_state(self.loaded)
             del self.loaded
+        if trainer.global_rank:  # the processes start with one state, and would all draw the same masks
+            torch.manual_seed(int(torch.randint(2**62, ())) + trainer.global_rank)

@@ -146,6 +146,7 @@ class SpeechModule(LightningModule):
             If the device's memory does not hold the batch.
         """
         state = torch.get_rng_state()
+        buffers = {name: buffer.clone() for name, buffer in self.named_buffers()}  # batch normalisation's statistics
         try:
             with self.trainer.precision_plugin.forward_context():
                 loss = self.training_loss(batch.to(self.device))
@@ -158,6 +159,9 @@ class SpeechModule(LightningModule):
             ) from error
         finally:
             torch.set_rng_state(state)
+            with torch.no_grad():
+                for name, buffer in self.named_buffers():
+                    buffer.copy_(buffers[name])
             self.zero_grad(set_to_none=True)
 
     def on_validation_epoch_start(self) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
+from asr.training.module import SpeechModule
+
 logger = logging.getLogger(__name__)
 
 PLAIN_INTERVAL_S = 30.0
@@ -79,8 +81,9 @@ class Progress(Callback):
 
     def describe(self, trainer: Trainer, pl_module: LightningModule) -> str:
         """Return the newest figures in one line."""
+        assert isinstance(pl_module, SpeechModule)
         metrics = trainer.callback_metrics
-        rate = pl_module.audio_s * trainer.world_size / max(1e-9, self.batch_end - self.epoch_start)  # type: ignore[operator]
+        rate = pl_module.audio_s * trainer.world_size / max(1e-9, self.batch_end - self.epoch_start)
         left = self.train_s / self.steps_here * max(0, self.epochs * self.epoch_batches - trainer.global_step)
         return (
             f"loss {metrics['train/loss']:.3f} gradient {metrics['train/gradient_norm']:.2f} "
@@ -93,8 +96,9 @@ class Progress(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
+        assert isinstance(pl_module, SpeechModule)
         metrics = trainer.callback_metrics
-        rate = pl_module.audio_s * trainer.world_size / max(1e-9, self.batch_end - self.epoch_start)  # type: ignore[operator]
+        rate = pl_module.audio_s * trainer.world_size / max(1e-9, self.batch_end - self.epoch_start)
         logger.info(
             f"epoch {trainer.current_epoch + 1}/{self.epochs}: train loss {fmean(pl_module.losses):.3f}, "
             f"dev loss {metrics['dev/loss']:.3f}, dev WER {metrics['dev/wer']:.2%}, dev CER {metrics['dev/cer']:.2%}, "

@@ -22,7 +22,7 @@ from asr.card import build_card
 from asr.config import Config, from_mapping, to_yaml
 from asr.data.batches import count_batches, longest_batch
 from asr.data.manifest import read_manifest, replacing
-from asr.errors import ConfigError, PackageError
+from asr.errors import ConfigError, DataError, PackageError
 from asr.model.acoustic import SpeechModel
 from asr.package import write_package
 from asr.text import build_tokenizer
@@ -30,6 +30,7 @@ from asr.training.checkpoints import LAST, Checkpoints, RandomState, Stopped
 from asr.training.checks import check_transcripts, leave_out_untrainable
 from asr.training.data import SpeechData
 from asr.training.module import SpeechModule
+from asr.training.processes import failure_of_another, lost_another
 from asr.training.progress import Progress, show_time
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PACKAGE = "package"
-SHAPING = ("tokens", "frontend", "model")
+SHAPING = ("tokens", "frontend", "model", "optim")
 INTERRUPTED = 130
 
 
@@ -81,6 +82,10 @@ def train(config: Config) -> int:
         seed_everything(config.seed, verbose=False)
         check_transcripts(cuts, tokenizer, "corpus.train")
         if dev is not None:
+            if len(dev) < config.trainer.devices:
+                raise ConfigError(
+                    f"trainer.devices={config.trainer.devices}: more processes than the {len(dev)} utterances of corpus.dev"
+                )
             check_transcripts(dev, tokenizer, "corpus.dev")
         else:
             logger.warning("corpus.dev is empty: no validation; the package will hold the last weights, not the best")
@@ -99,7 +104,13 @@ def train(config: Config) -> int:
             trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         except Stopped:
             logger.info(f"stopped in epoch {trainer.current_epoch + 1}; the same command goes on from {folder / LAST}")
-            return INTERRUPTED
+            return INTERRUPTED if is_main else 0  # Lightning kills the main process when another ends with an error
+        except SystemExit as stop:  # Lightning leaves so after a KeyboardInterrupt
+            raise KeyboardInterrupt from stop
+        except RuntimeError as error:
+            if trainer.world_size > 1 and lost_another(error):
+                raise failure_of_another(trainer) from error
+            raise
         best = f"dev WER {checkpoints.best_wer:.2%} in epoch {checkpoints.best_epoch}" if dev is not None else "last weights"
         logger.info(f"done in {show_time(time.monotonic() - start)}: {best}; model package {folder / PACKAGE}")
         return 0
@@ -153,6 +164,8 @@ def claim_output(folder: Path, config: Config, is_main: bool) -> Path | None:
     ------
     ConfigError
         If the folder holds a run that this one cannot go on with.
+    DataError
+        If its checkpoint is corrupt.
     """
     last = folder / LAST
     settings = folder / "config.yaml"
@@ -172,11 +185,34 @@ def claim_output(folder: Path, config: Config, is_main: bool) -> Path | None:
                         f"{folder} holds a run with another {section}: it cannot be resumed with this one. Choose another "
                         f"folder with output=... (or name=...), or give the settings of {settings}"
                     )
+        check_checkpoint(last, config.trainer.epochs)
         logger.info(f"going on from {last}")
     if is_main:
         with replacing(settings) as file:
             file.write(to_yaml(config).encode())
     return last if last.exists() else None
+
+
+def check_checkpoint(path: Path, epochs: int) -> None:
+    """Make sure that a checkpoint can be read and that there is something left to train, or nothing.
+
+    Raises
+    ------
+    DataError
+        The file is corrupt or no checkpoint.
+    ConfigError
+        More epochs were begun than are asked for.
+    """
+    try:
+        begun = int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1
+    except Exception as error:  # torch raises many kinds for a corrupt file
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path}: cannot be read as a checkpoint ({reason}). Remove it to train from the start, or choose another folder "
+            "with output=..."
+        ) from None
+    if begun > epochs:
+        raise ConfigError(f"trainer.epochs={epochs}: the run in {path.parent} has begun {begun}; ask for at least as many")
 
 
 def announce(

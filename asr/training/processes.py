@@ -1,0 +1,41 @@
+"""A run of several processes: what they decide together, and what happens when one of them ends early."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from asr.errors import Failure
+
+PATIENCE_S = 10.0
+
+
+def any_process(trainer: Trainer, flag: bool) -> bool:
+    """Say whether a flag is set in any process of the run; all have to ask."""
+    return flag if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(flag, all=False))
+
+
+def lost_another(error: RuntimeError) -> bool:
+    """Say whether an error means that another process of the run is no longer there."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+
+
+def failure_of_another(trainer: Trainer) -> Failure:
+    """Return the error to end with after another process was lost: that one has said what was wrong.
+
+    Its exit code is that of the other process, where this one started it.
+    """
+    failure = Failure(f"process {trainer.global_rank} of the run stops, because another one ended; see its message, if any")
+    started: list[subprocess.Popen[Any]] = getattr(trainer.strategy.launcher, "procs", [])
+    for process in started:
+        try:
+            code = process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            continue
+        if code > 0:
+            failure.exit_code = code
+    return failure
