@@ -159,7 +159,12 @@ class DecodingConfig:
 class TrainerConfig:
     """The training loop."""
 
-    epochs: int = option(25, "passes over the training manifests", low=1, high=100000)
+    epochs: int = option(
+        25,
+        "passes over the manifests; more of them on resuming stretch the schedule",
+        low=1,
+        high=100000,
+    )
     batch_s: float = option(160.0, "audio in a batch, padding included", unit="s", low=1.0, high=100000.0)
     max_utterances: int = option(64, "utterances in a batch at most", low=1, high=100000)
     buckets: int = option(10, "duration buckets; utterances of one batch come from one bucket", low=1, high=1000)
@@ -167,7 +172,13 @@ class TrainerConfig:
         30.0, "longer training utterances are reported and left out", unit="s", low=0.1, high=100000.0
     )
     workers: int = option(0, "processes that read audio beside the training process", low=0, high=256)
-    cache_gib: float = option(2.0, "decoded training audio kept in memory", unit="GiB", low=0.0, high=4096.0)
+    cache_gib: float = option(
+        2.0,
+        "decoded audio that each process keeps (of use with workers=0)",
+        unit="GiB",
+        low=0.0,
+        high=4096.0,
+    )
     accelerator: str = option("auto", "where to train", choices=("auto", "cpu", "gpu"))
     devices: int = option(1, "processors of that kind", low=1, high=4096)
     precision: str = option(

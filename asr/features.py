@@ -60,6 +60,7 @@ class Frontend(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    dct: torch.Tensor
 
     def __init__(self, config: FrontendConfig) -> None:
         super().__init__()

@@ -23,9 +23,13 @@ from safetensors.torch import load_file
 
 from asr.compose import compose
 from asr.config import Config, OptimConfig, to_yaml
+from asr.ctc import ctc_loss
 from asr.data.augment import SpecAugment
+from asr.data.batches import longest_batch
 from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, DataError, StorageError, TrainingDiverged
+from asr.model.norm import LockedDropout
+from asr.text import build_tokenizer
 from asr.training import train
 from asr.training.module import SpeechModule
 from asr.training.schedule import build_optimizer, learning_rate_factor
@@ -444,3 +448,37 @@ def test_only_matrices_decay() -> None:
 
 def test_the_corpus_of_this_file_is_read_back(corpus: Path) -> None:
     assert len(read_manifest([str(corpus / "train.jsonl")], corpus)) == 48
+
+
+def test_the_intermediate_loss_is_that_of_the_layer_half_way_up(corpus: Path, tmp_path: Path) -> None:
+    config = small_config(corpus, tmp_path, "model.recurrent.layers=2", "optim.intermediate_ctc=0.25")
+    module = SpeechModule(config, build_tokenizer(config.tokens), total_steps=1).eval()
+    batch = longest_batch(read_manifest(config.corpus.train, corpus), config)
+    targets = module.encode(batch)
+    with torch.no_grad():
+        hidden, n_out = module.model.acoustic.hidden(*module.model.features(batch.waveforms, batch.n_samples))
+        assert module.intermediate is not None
+        first, last = (
+            ctc_loss(head(layer).log_softmax(2), n_out, targets)
+            for head, layer in ((module.intermediate, hidden[0]), (module.model.acoustic.head, hidden[1]))
+        )
+        assert float(first) != pytest.approx(float(last), rel=1e-3)
+        assert float(module.training_loss(batch)) == pytest.approx(0.75 * float(last) + 0.25 * float(first), rel=1e-5)
+
+
+def test_masks_and_dropout_grow_over_the_first_steps(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strengths = []
+    original = SpeechModule.training_loss
+
+    def loss(self: SpeechModule, batch: Any) -> torch.Tensor:
+        regularised = [module for module in self.modules() if isinstance(module, SpecAugment | LockedDropout)]
+        strengths.append({module.strength for module in regularised})
+        return original(self, batch)
+
+    monkeypatch.setattr(SpeechModule, "training_loss", loss)
+    assert train(small_config(corpus, tmp_path / "run", "augment.ramp_fraction=0.5")) == 0
+    trial, *steps = strengths
+    n_steps = len(steps)
+    assert trial == {1.0}  # the most that memory has to hold
+    assert [min(step) for step in steps] == pytest.approx([min(1.0, i / (0.5 * n_steps)) for i in range(n_steps)])
+    assert all(len(step) == 1 for step in steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 
 import asr
 
@@ -44,7 +45,7 @@ def signature(*, checkpoint: str, corpus: Sequence[str], references: Mapping[str
         "utterances": str(len(references)),
         "decoder": decoder,
         "normaliser": normaliser,
-        "scorer": "jiwer",
+        "scorer": f"jiwer-{version('jiwer')}",
         "asr": asr.__version__,
     }
     return "|".join(f"{key}:{value}" for key, value in parts.items())

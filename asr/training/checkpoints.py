@@ -28,7 +28,7 @@ class Stopped(Exception):
 
 
 class Checkpoints(Callback):
-    """Write ``last.ckpt`` and, whenever the development set's WER improves, the model package.
+    """Write ``last.ckpt`` and, whenever the development set's WER (CER where that is equal) improves, the model package.
 
     ``last.ckpt`` is written at each epoch's end, every ``minutes`` between, and when the run is interrupted (SIGINT or
     SIGTERM; a second SIGINT stops at once). It is written beside its place and renamed, so it is always whole.
@@ -50,17 +50,18 @@ class Checkpoints(Callback):
         self.minutes = minutes
         self.write_package = write_package
         self.has_dev = has_dev
-        self.best_wer = float("inf")
+        self.best_wer = self.best_cer = float("inf")
         self.best_epoch = 0
         self.stop_requested = False
         self.saved_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_wer": self.best_wer, "best_epoch": self.best_epoch}
+        return {"best_wer": self.best_wer, "best_cer": self.best_cer, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_wer = state_dict["best_wer"]
+        self.best_cer = state_dict["best_cer"]
         self.best_epoch = state_dict["best_epoch"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -82,9 +83,7 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if (
-            trainer.current_epoch + 1 == trainer.max_epochs
-        ):  # its weights may be the best, so the last epoch is always validated
+        if trainer.current_epoch + 1 == trainer.max_epochs:  # its weights may be the best, so it is always validated
             trainer.check_val_every_n_epoch = 1
         due = self.minutes > 0 and time.monotonic() - self.saved_at > 60 * self.minutes
         due, self.stop_requested = any_process(trainer, due), any_process(trainer, self.stop_requested)
@@ -98,9 +97,9 @@ class Checkpoints(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SpeechModule)
         assert pl_module.last_score is not None
-        wer = pl_module.last_score.wer.rate
-        if wer < self.best_wer:
-            self.best_wer, self.best_epoch = wer, trainer.current_epoch + 1
+        wer, cer = pl_module.last_score.wer.rate, pl_module.last_score.cer.rate
+        if (wer, cer) < (self.best_wer, self.best_cer):
+            self.best_wer, self.best_cer, self.best_epoch = wer, cer, trainer.current_epoch + 1
             if trainer.is_global_zero:
                 self.write_package(pl_module)
 

@@ -14,24 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from asr.card import build_card
-from asr.config import Config, from_mapping, to_yaml
-from asr.data.batches import count_batches, longest_batch
+from asr.config import Config, to_yaml
+from asr.data.batches import count_batches, evaluation_loader, longest_batch
 from asr.data.manifest import read_manifest, replacing
-from asr.errors import ConfigError, DataError, PackageError
+from asr.errors import ConfigError
 from asr.model.acoustic import SpeechModel
 from asr.package import write_package
-from asr.text import build_tokenizer
+from asr.text import Tokenizer, build_tokenizer
 from asr.training.checkpoints import LAST, Checkpoints, RandomState, Stopped
 from asr.training.checks import check_transcripts, leave_out_untrainable
 from asr.training.data import SpeechData
 from asr.training.module import SpeechModule
 from asr.training.processes import failure_of_another, lost_another
 from asr.training.progress import Progress, show_time
+from asr.training.resume import SETTINGS, find_checkpoint
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PACKAGE = "package"
-SHAPING = ("tokens", "frontend", "model", "optim")
 INTERRUPTED = 130
 
 
@@ -67,53 +66,86 @@ def train(config: Config) -> int:
     folder = Path(config.output)
     is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
     precision = choose_precision(config)
+    if not config.corpus.train:
+        raise ConfigError(
+            "corpus.train is empty: expected the names of manifests, such as corpus.train=[librispeech/train-clean-5]"
+        )
     with logging_to(folder / "train.log", is_main):
         tokenizer = build_tokenizer(config.tokens)
-        if not config.corpus.train:
-            raise ConfigError(
-                "corpus.train is empty: expected the names of manifests, such as corpus.train=[librispeech/train-clean-5]"
-            )
-        cuts = read_manifest(config.corpus.train, config.corpus.manifests)
-        dev = read_manifest(config.corpus.dev, config.corpus.manifests) if config.corpus.dev else None
-        resume_from = claim_output(folder, config, is_main)
-        if config.trainer.threads:
-            torch.set_num_threads(config.trainer.threads)
-        torch.set_flush_denormal(True)
-        seed_everything(config.seed, verbose=False)
-        check_transcripts(cuts, tokenizer, "corpus.train")
-        if dev is not None:
-            if len(dev) < config.trainer.devices:
-                raise ConfigError(
-                    f"trainer.devices={config.trainer.devices}: more processes than the {len(dev)} utterances of corpus.dev"
-                )
-            check_transcripts(dev, tokenizer, "corpus.dev")
-        else:
-            logger.warning("corpus.dev is empty: no validation; the package will hold the last weights, not the best")
+        cuts, dev = read_corpora(config, tokenizer)
+        resume_from = find_checkpoint(folder, config)
+        set_up_torch(config)
+        sized = SpeechModel(config.frontend, config.model, len(tokenizer))
         report = folder / "left-out.jsonl" if is_main else None
-        cuts = leave_out_untrainable(
-            cuts, config, tokenizer, SpeechModel(config.frontend, config.model, len(tokenizer)), report
-        )
-        data = SpeechData(cuts, dev, config)
-        epoch_batches = count_batches(cuts, config, world_size=config.trainer.devices)
+        data = SpeechData(leave_out_untrainable(cuts, config, tokenizer, sized, report), dev, config)
+        epoch_batches = count_batches(data.train, config, world_size=config.trainer.devices)
         module = SpeechModule(config, tokenizer, total_steps=epoch_batches * config.trainer.epochs)
-        announce(config, cuts, dev, module, epoch_batches, precision)
-        trainer, checkpoints = build_trainer(config, module, data, epoch_batches, precision)
+        announce(config, data, module, epoch_batches, precision)
+        trainer, checkpoints = build_trainer(config, data, epoch_batches, precision)
         prepare_statistics(module, data, resume_from)
-        module.trial_batch = longest_batch(cuts, config)
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
-        except Stopped:
+        module.trial_batch = longest_batch(data.train, config)
+        if is_main:
+            with replacing(folder / SETTINGS) as file:
+                file.write(to_yaml(config).encode())
+        if not fit(trainer, module, data, resume_from):
             logger.info(f"stopped in epoch {trainer.current_epoch + 1}; the same command goes on from {folder / LAST}")
             return INTERRUPTED if is_main else 0  # Lightning kills the main process when another ends with an error
-        except SystemExit as stop:  # Lightning leaves so after a KeyboardInterrupt
-            raise KeyboardInterrupt from stop
-        except RuntimeError as error:
-            if trainer.world_size > 1 and lost_another(error):
-                raise failure_of_another(trainer) from error
-            raise
         best = f"dev WER {checkpoints.best_wer:.2%} in epoch {checkpoints.best_epoch}" if dev is not None else "last weights"
         logger.info(f"done in {show_time(time.monotonic() - start)}: {best}; model package {folder / PACKAGE}")
         return 0
+
+
+def read_corpora(config: Config, tokenizer: Tokenizer) -> tuple[CutSet, CutSet | None]:
+    """Return the utterances to train on and those to validate with, their transcripts checked.
+
+    Raises
+    ------
+    ConfigError, DataError
+        For manifests that cannot be used.
+    """
+    cuts = read_manifest(config.corpus.train, config.corpus.manifests)
+    check_transcripts(cuts, tokenizer, "corpus.train")
+    if not config.corpus.dev:
+        logger.warning("corpus.dev is empty: no validation; the package will hold the last weights, not the best")
+        return cuts, None
+    dev = read_manifest(config.corpus.dev, config.corpus.manifests)
+    check_transcripts(dev, tokenizer, "corpus.dev")
+    if len(dev) < config.trainer.devices:
+        raise ConfigError(
+            f"trainer.devices={config.trainer.devices}: more processes than the {len(dev)} utterances of corpus.dev"
+        )
+    return cuts, dev
+
+
+def set_up_torch(config: Config) -> None:
+    """Set threads and seeds."""
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    torch.set_flush_denormal(True)
+    seed_everything(config.seed, verbose=False)
+
+
+def fit(trainer: Trainer, module: SpeechModule, data: SpeechData, resume_from: Path | None) -> bool:
+    """Train to the end and return true, or false where the user stopped it.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If the user did not wait for a clean stop.
+    Failure
+        If another process of the run was lost.
+    """
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    except Stopped:
+        return False
+    except SystemExit as stop:  # Lightning leaves so after a KeyboardInterrupt
+        raise KeyboardInterrupt from stop
+    except RuntimeError as error:
+        if trainer.world_size > 1 and lost_another(error):
+            raise failure_of_another(trainer) from error
+        raise
+    return True
 
 
 def choose_precision(config: Config) -> Any:
@@ -157,82 +189,19 @@ def logging_to(path: Path, is_main: bool) -> Iterator[None]:
             handler.close()
 
 
-def claim_output(folder: Path, config: Config, is_main: bool) -> Path | None:
-    """Write the configuration into the output folder and return the checkpoint to go on from, if there is one.
-
-    Raises
-    ------
-    ConfigError
-        If the folder holds a run that this one cannot go on with.
-    DataError
-        If its checkpoint is corrupt.
-    """
-    last = folder / LAST
-    settings = folder / "config.yaml"
-    if last.exists():
-        if not config.resume:
-            raise ConfigError(
-                f"{folder} holds a run already, and resume=false: choose another folder with output=..., or resume it"
-            )
-        if settings.exists():
-            try:
-                before = from_mapping(yaml.safe_load(settings.read_text(encoding="utf-8")))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise PackageError(f"{settings} cannot be read ({error}); choose another folder with output=...") from error
-            for section in SHAPING:
-                if getattr(before, section) != getattr(config, section):
-                    raise ConfigError(
-                        f"{folder} holds a run with another {section}: it cannot be resumed with this one. Choose another "
-                        f"folder with output=... (or name=...), or give the settings of {settings}"
-                    )
-        check_checkpoint(last, config.trainer.epochs)
-        logger.info(f"going on from {last}")
-    if is_main:
-        with replacing(settings) as file:
-            file.write(to_yaml(config).encode())
-    return last if last.exists() else None
-
-
-def check_checkpoint(path: Path, epochs: int) -> None:
-    """Make sure that a checkpoint can be read and that there is something left to train, or nothing.
-
-    Raises
-    ------
-    DataError
-        The file is corrupt or no checkpoint.
-    ConfigError
-        More epochs were begun than are asked for.
-    """
-    try:
-        begun = int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1
-    except Exception as error:  # torch raises many kinds for a corrupt file
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(
-            f"{path}: cannot be read as a checkpoint ({reason}). Remove it to train from the start, or choose another folder "
-            "with output=..."
-        ) from None
-    if begun > epochs:
-        raise ConfigError(f"trainer.epochs={epochs}: the run in {path.parent} has begun {begun}; ask for at least as many")
-
-
-def announce(
-    config: Config, cuts: CutSet, dev: CutSet | None, module: SpeechModule, epoch_batches: int, precision: str
-) -> None:
+def announce(config: Config, data: SpeechData, module: SpeechModule, epoch_batches: int, precision: str) -> None:
     """Say what is about to be trained, on what, and where."""
-    hours = sum(cut.duration for cut in cuts) / 3600
+    hours = sum(cut.duration for cut in data.train) / 3600
     n_parameters = sum(parameter.numel() for parameter in module.parameters())
-    logger.info(
-        f"{config.name}: {len(cuts)} training utterances, {hours:.2f} h; {len(dev) if dev is not None else 0} for validation"
-    )
+    n_dev = len(data.dev) if data.dev is not None else 0
+    logger.info(f"{config.name}: {len(data.train)} training utterances, {hours:.2f} h; {n_dev} for validation")
     logger.info(
         f"{n_parameters:,} parameters, {len(module.tokenizer)} tokens, {1 / module.model.frame_s:.1f} output frames a second; "
         f"{config.trainer.epochs} epochs of {epoch_batches} batches, {precision}, output in {config.output}"
     )
 
 
-def build_trainer(
-    config: Config, module: SpeechModule, data: SpeechData, epoch_batches: int, precision: Any
-) -> tuple[Trainer, Checkpoints]:
+def build_trainer(config: Config, data: SpeechData, epoch_batches: int, precision: Any) -> tuple[Trainer, Checkpoints]:
     """Return Lightning's trainer with our callbacks."""
     settings = config.trainer
     folder = Path(config.output)
@@ -266,8 +235,6 @@ def build_trainer(
 
 def prepare_statistics(module: SpeechModule, data: SpeechData, resume_from: Path | None) -> None:
     """Compute the corpus statistics that ``frontend.normalisation: corpus`` asks for; a resumed run has them already."""
-    from asr.data.batches import evaluation_loader
-
     if data.config.frontend.normalisation != "corpus" or resume_from is not None:
         return
     logger.info("computing the mean and variance of the training features")

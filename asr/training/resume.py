@@ -1,0 +1,76 @@
+"""Which checkpoint a run goes on from, and whether it can."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+import yaml
+
+from asr.config import Config, from_mapping
+from asr.errors import ConfigError, DataError
+from asr.training.checkpoints import LAST
+
+logger = logging.getLogger(__name__)
+
+SETTINGS = "config.yaml"
+"""The configuration of a run, in its output folder."""
+
+FIXED = ("tokens", "frontend", "model", "optim")
+"""Sections that a run keeps to its end."""
+
+
+def find_checkpoint(folder: Path, config: Config) -> Path | None:
+    """Return the output folder's checkpoint to go on from, if there is one.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds a run that this one cannot go on with.
+    DataError
+        If its checkpoint is corrupt.
+    """
+    last = folder / LAST
+    settings = folder / SETTINGS
+    if last.exists():
+        if not config.resume:
+            raise ConfigError(
+                f"{folder} holds a run already, and resume=false: choose another folder with output=..., or resume it"
+            )
+        if settings.exists():
+            try:
+                before = from_mapping(yaml.safe_load(settings.read_text(encoding="utf-8")))
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise DataError(f"{settings} cannot be read ({error}); choose another folder with output=...") from error
+            for section in FIXED:
+                if getattr(before, section) != getattr(config, section):
+                    raise ConfigError(
+                        f"{folder} holds a run with another {section}: it cannot be resumed with this one. Choose another "
+                        f"folder with output=... (or name=...), or give the settings of {settings}"
+                    )
+        check_checkpoint(last, config.trainer.epochs)
+        logger.info(f"going on from {last}")
+    return last if last.exists() else None
+
+
+def check_checkpoint(path: Path, epochs: int) -> None:
+    """Make sure that a checkpoint can be read and that there is something left to train, or nothing.
+
+    Raises
+    ------
+    DataError
+        The file is corrupt or no checkpoint.
+    ConfigError
+        More epochs were begun than are asked for.
+    """
+    try:
+        begun = int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1
+    except Exception as error:  # torch raises many kinds for a corrupt file
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path}: cannot be read as a checkpoint ({reason}). Remove it to train from the start, or choose another folder "
+            "with output=..."
+        ) from None
+    if begun > epochs:
+        raise ConfigError(f"trainer.epochs={epochs}: the run in {path.parent} has begun {begun}; ask for at least as many")
