@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ Source = str | Path | bytes | BinaryIO
 
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
 _RIFF_STREAMED = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # sizes that a program writes when it does not know the length yet
+_READ_AT_ONCE = 1 << 22  # samples of each channel
 
 
 @dataclass(frozen=True)
@@ -216,8 +218,11 @@ def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, int]]:
     """Open a source for reading; yields the stream and its size in bytes."""
     if isinstance(source, (str, Path)):
         try:
-            if os.path.isdir(source):
+            mode = os.stat(source).st_mode
+            if stat.S_ISDIR(mode):
                 raise AudioError(f"{name}: is a folder, expected an audio file")
+            if not stat.S_ISREG(mode):  # opening a pipe could wait for ever
+                raise AudioError(f"{name}: is a pipe or a device, expected an audio file; save its content to a file first")
             stream: BinaryIO = open(source, "rb")  # noqa: SIM115 - closed below
         except FileNotFoundError:
             raise AudioError(f"{name}: no such audio file") from None
@@ -227,8 +232,11 @@ def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, int]]:
     else:
         stream, owned = (io.BytesIO(source), True) if isinstance(source, bytes) else (source, False)
     try:
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(0)
+        try:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(0)
+        except OSError as error:
+            raise AudioError(f"{name}: cannot seek in it ({error}); save its content to a file first") from None
         if size == 0:
             raise AudioError(f"{name}: is empty (0 bytes), expected an audio file")
         yield stream, size
@@ -259,11 +267,11 @@ def _decode(source: Source, name: str, offset_s: float, duration_s: float | None
             try:
                 if start:
                     audio.seek(start)
-                samples = audio.read(n_wanted, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
                 raise AudioError(f"{name}: is truncated or corrupt: {error}") from None
-            check_length(len(samples), n_wanted, audio.samplerate, name)
-            return samples, audio.samplerate
+            # By blocks, since the memory for what a header promises may be more than there is.
+            blocks = list(_soundfile_blocks(audio, name, n_wanted, _READ_AT_ONCE))
+            return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), audio.samplerate
 
 
 def _decode_container(
@@ -324,24 +332,24 @@ def _blocks(stream: BinaryIO, name: str, block_s: float) -> tuple[int, Iterator[
         return _container_blocks(stream, name, str(error))
     _check_rate(audio.samplerate, name)
     _check_wav_size(audio, name)
-    return audio.samplerate, _soundfile_blocks(audio, name, max(1, round(block_s * audio.samplerate)))
+    return audio.samplerate, _soundfile_blocks(audio, name, audio.frames, max(1, round(block_s * audio.samplerate)))
 
 
-def _soundfile_blocks(audio: Any, name: str, n_block: int) -> Iterator[np.ndarray]:
+def _soundfile_blocks(audio: Any, name: str, n_wanted: int, n_block: int) -> Iterator[np.ndarray]:
     import soundfile
 
     n_read = 0
     with audio:
-        while n_read < audio.frames:
+        while n_read < n_wanted:
             try:
-                block = audio.read(min(n_block, audio.frames - n_read), dtype="float32", always_2d=True)
+                block = audio.read(min(n_block, n_wanted - n_read), dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
                 raise AudioError(f"{name}: is truncated or corrupt after {n_read / audio.samplerate:.2f} s: {error}") from None
             if len(block) == 0:
                 break
             n_read += len(block)
             yield block
-        check_length(n_read, audio.frames, audio.samplerate, name)
+        check_length(n_read, n_wanted, audio.samplerate, name)
 
 
 def _resampled_blocks(blocks: Iterator[np.ndarray], from_rate: int, to_rate: int, name: str) -> Iterator[np.ndarray]:

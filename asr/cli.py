@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from asr.errors import AsrError, StorageError
+from asr.errors import AsrError, ConfigError, StorageError
 from asr.option import nearest
 
 COMMANDS = {
@@ -28,7 +28,8 @@ EXIT_CODES = (
     "exit codes: 0 done; 1 failed; 2 something given cannot be used; 3 done, but wrong rows were left out; 130 interrupted"
 )
 INTERRUPTED = 130
-_STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
+_STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO})
+_WRONG_PATH = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,10 +119,12 @@ def _guard(name: str, command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return _report(name, "interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output went away (`asr ... | head`); the interpreter would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()  # its reader went away (`asr ... | head`)
         return 1
     except OSError as error:
+        if error.errno in _WRONG_PATH:
+            wrong = ConfigError(f"cannot use {error.filename}: {error.strerror}; choose another name or folder")
+            return _report(name, wrong, wrong.exit_code)
         if error.errno not in _STORAGE:
             traceback.print_exc()
             return 1
@@ -136,7 +139,15 @@ def _guard(name: str, command: Callable[[], int]) -> int:
         return 1
 
 
+def _give_up_output() -> None:
+    """Drop what standard output still holds: the interpreter would complain when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _report(name: str, message: object, code: int) -> int:
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _give_up_output()
     print(f"asr {name}: {'error: ' if code != INTERRUPTED else ''}{message}", file=sys.stderr)
     return code

@@ -102,8 +102,7 @@ def write_package(
         Where a weight is not finite, or the folder holds something other than a package.
     """
     folder = Path(folder)
-    if folder.exists() and not _may_replace(folder):
-        raise PackageError(f"{folder} exists and is not a model package; remove it or choose another folder")
+    check_replaceable(folder)
     weights = {name: _plain(tensor) for name, tensor in model.state_dict().items()}
     _check_finite(weights, str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -118,6 +117,18 @@ def write_package(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def check_replaceable(folder: Path) -> None:
+    """Make sure that a package may be written there: nothing, an empty folder or a package is there now.
+
+    Raises
+    ------
+    PackageError
+        The folder holds something else, or is a file.
+    """
+    if folder.exists() and not _may_replace(folder):
+        raise PackageError(f"{folder} exists and is not a model package; remove it or choose another folder")
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
@@ -186,8 +197,10 @@ def _check_device(device: str | torch.device) -> torch.device:
     try:
         target = torch.device(device)
         torch.empty(0, device=target)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        if target.type == "meta":
+            raise RuntimeError("it holds no data")
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise ConfigError(f"device {str(device)!r} cannot be used here ({reason}); 'cpu' always can") from None
     return target
 

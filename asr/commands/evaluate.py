@@ -43,12 +43,14 @@ def run(args: argparse.Namespace) -> int:
     if not args.batch_s > 0:
         raise ConfigError(f"--batch-s {args.batch_s:g}: expected seconds of audio, above 0")
 
-    from asr.data.manifest import read_manifest
+    from asr.data.manifest import check_output_folder, read_manifest
     from asr.data.progress import Progress
     from asr.decoding import build_decoder
     from asr.package import read_package
     from asr.scoring.evaluation import evaluate
 
+    if args.output:
+        check_output_folder(args.output)
     corpora = {name: read_manifest(name, args.folder) for name in names}
     package = read_package(Path(args.model), args.device)
     config = _with_overrides(package.config, [item for item in args.manifests if _is_override(item)])
@@ -108,5 +110,10 @@ def _with_overrides(config: Config, overrides: Sequence[str]) -> Config:
         *sections, leaf = key.split(".")
         for section in sections:
             node = node.setdefault(section, {})
-        node[leaf] = yaml.safe_load(value)
+            if not isinstance(node, dict):
+                raise ConfigError(f"unknown key {_OVERRIDE}{key}: {section} is a single value and holds no {leaf}")
+        try:
+            node[leaf] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"{override!r}: the value is not valid YAML; quote special characters") from None
     return from_mapping(mapping)

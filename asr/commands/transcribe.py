@@ -41,8 +41,11 @@ def run(args: argparse.Namespace) -> int:
             f"no model is named: give --model PATH or set {_MODEL_VARIABLE}. A model package is what `asr train` writes to "
             "runs/NAME/package; scripts/quickstart trains a small one in minutes"
         )
+    from asr.data.manifest import check_output_folder
     from asr.transcription.writers import output_paths
 
+    if args.output:
+        check_output_folder(args.output)
     paths = output_paths(args.files, args.output, args.format) if args.output else []
     recogniser = _load(model, args)
     with _progress(args.files) as progress:
@@ -54,10 +57,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 1")
+    return int(text)
 
 
 def _load(model: str, args: argparse.Namespace) -> Recogniser:

@@ -365,7 +365,8 @@ def _read_with_lhotse(cut: Cut, sample_rate: int) -> np.ndarray:
     try:
         channels = cut.load_audio()
     except Exception as error:  # lhotse raises many kinds, some of its own
-        raise AudioError(f"cannot be read by lhotse: {error}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise AudioError(f"cannot be read by lhotse: {reason}") from error
     if channels is None or channels.size == 0:
         raise AudioError("the cut has no recording; expected audio, not features alone")
     waveform = np.asarray(channels, dtype=np.float32).mean(axis=0)

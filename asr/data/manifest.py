@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import gzip
 import json
+import math
 import os
 import tempfile
 import zlib
@@ -16,13 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from asr.errors import DataError, StorageError
+from asr.errors import ConfigError, DataError, StorageError
 
 if TYPE_CHECKING:
     from lhotse import CutSet
     from lhotse.cut import Cut
 
 SUFFIXES = (".jsonl.gz", ".jsonl")
+# Not `command` and `url`: data never decides what is run or fetched.
+_SOURCES = frozenset({"file", "memory"})
 
 
 def resolve(name: str, folder: str | Path) -> Path:
@@ -132,6 +135,23 @@ def write_manifest(cuts: Iterable[Cut], path: str | Path) -> Path:
     return path
 
 
+def check_output_folder(folder: Path) -> None:
+    """Refuse a folder that could not be written to, before any work is done for it; nothing is made.
+
+    Raises
+    ------
+    ConfigError
+        It, or one of its parents, is a file.
+    StorageError
+        It may not be written to.
+    """
+    standing = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not standing.is_dir():
+        raise ConfigError(f"{folder}: {standing} is not a folder; choose another folder to write to")
+    if not os.access(standing, os.W_OK | os.X_OK):
+        raise StorageError(f"{folder}: {standing} may not be written to; choose another folder or change its permissions")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file that takes the place of ``path`` when the block ends without an error."""
@@ -168,15 +188,27 @@ def _read_cuts(path: Path) -> Iterator[tuple[int, Cut]]:
             for line_number, line in enumerate(stream, start=1):
                 if line.strip():
                     yield line_number, _checked_cut(deserialize_item(json.loads(line.decode("utf-8"))))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}, line {line_number}: is not a lhotse cut: {error}. Prepare the manifest again") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read after line {line_number}: {error}. Prepare the manifest again") from None
 
 
 def _checked_cut(item: object) -> Cut:
-    from lhotse.cut import Cut
+    from lhotse.cut import Cut, MixedCut
 
     if not isinstance(item, Cut):
         raise ValueError(f"expected a cut, found a {type(item).__name__}")
+    if not isinstance(item.id, str) or not item.id:
+        raise ValueError(f"the id is {item.id!r}, expected a text")
+    for name, value, allowed in (("start", item.start, item.start >= 0), ("duration", item.duration, item.duration > 0)):
+        if not allowed or not math.isfinite(value):
+            raise ValueError(f"the {name} of {item.id!r} is {value} s")
+    for supervision in item.supervisions:
+        if not isinstance(supervision.text, str | None):
+            raise ValueError(f"the text of {item.id!r} is {supervision.text!r}, expected a text")
+    for part in [track.cut for track in item.tracks] if isinstance(item, MixedCut) else [item]:
+        for source in part.recording.sources if part.has_recording else []:
+            if source.type not in _SOURCES:
+                raise ValueError(f"the audio of {item.id!r} is of type {source.type!r}, expected a file")
     return item

@@ -173,6 +173,9 @@ def _read_delimited(file: Path, delimiter: str) -> Iterator[tuple[int, dict[str,
     reader = csv.reader(io.StringIO(_read_text(file), newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
+        repeated = next((name for name in header if header.count(name) > 1), None)
+        if repeated is not None:
+            raise DataError(f"{file}: two columns are called {repeated!r}; give each a name of its own")
         for row in reader:
             if not any(cell.strip() for cell in row):
                 continue

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from asr.audio import AudioInfo, load_audio, probe_audio
 from asr.data.manifest import replacing, write_manifest
 from asr.data.progress import Progress
-from asr.errors import AudioError, DataError
+from asr.errors import AudioError, DataError, StorageError
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -219,14 +221,14 @@ def _probe_all(
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         ThreadPoolExecutor(n_threads) as pool,
-        open(_journal_path(path), "a", encoding="utf-8") as journal,
+        _journal(path) as journal,
         Progress(path.name.removesuffix(".jsonl.gz"), len(missing), "files", sys.stderr) as progress,
     ):
         try:
             for audio, info in zip(missing, pool.map(check, missing, chunksize=8), strict=True):
                 progress.advance(1)
                 if isinstance(info, AudioError):
-                    reason = "missing file" if not audio.exists() else "unreadable audio"
+                    reason = "missing file" if not os.path.exists(audio) else "unreadable audio"
                     rejections.append(Rejection(wanted[audio].where, wanted[audio].id, reason, str(info)))
                 else:
                     infos[audio] = info
@@ -235,6 +237,17 @@ def _probe_all(
             pool.shutdown(cancel_futures=True)
             raise
     return infos
+
+
+@contextmanager
+def _journal(path: Path) -> Iterator[TextIO]:
+    """Open the journal of a manifest to add to it."""
+    place = _journal_path(path)
+    try:
+        with open(place, "a", encoding="utf-8") as stream:
+            yield stream
+    except OSError as error:
+        raise StorageError(f"{place}: cannot be written: {error.strerror or error}") from error
 
 
 def _probe(audio: Path) -> AudioInfo | AudioError:

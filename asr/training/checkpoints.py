@@ -122,10 +122,12 @@ class Checkpoints(Callback):
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             if isinstance(error, RuntimeError) and lost_another(error):
                 raise
-            partial.unlink(missing_ok=True)
             raise StorageError(
                 f"cannot write {path}: {error}. The checkpoint before it is kept; free some space and go on."
             ) from error
+        finally:
+            if trainer.is_global_zero:
+                partial.unlink(missing_ok=True)
         self.saved_at = time.monotonic()
 
 

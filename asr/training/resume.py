@@ -20,6 +20,8 @@ SETTINGS = "config.yaml"
 FIXED = ("tokens", "frontend", "model", "optim")
 """Sections that a run keeps to its end."""
 
+_PARTS = frozenset({"callbacks", "epoch", "global_step", "loops", "lr_schedulers", "optimizer_states", "state_dict"})
+
 
 def find_checkpoint(folder: Path, config: Config) -> Path | None:
     """Return the output folder's checkpoint to go on from, if there is one.
@@ -29,7 +31,7 @@ def find_checkpoint(folder: Path, config: Config) -> Path | None:
     ConfigError
         If the folder holds a run that this one cannot go on with.
     DataError
-        If its checkpoint is corrupt.
+        If its checkpoint or its settings are corrupt.
     """
     last = folder / LAST
     settings = folder / SETTINGS
@@ -38,20 +40,34 @@ def find_checkpoint(folder: Path, config: Config) -> Path | None:
             raise ConfigError(
                 f"{folder} holds a run already, and resume=false: choose another folder with output=..., or resume it"
             )
-        if settings.exists():
-            try:
-                before = from_mapping(yaml.safe_load(settings.read_text(encoding="utf-8")))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise DataError(f"{settings} cannot be read ({error}); choose another folder with output=...") from error
-            for section in FIXED:
-                if getattr(before, section) != getattr(config, section):
-                    raise ConfigError(
-                        f"{folder} holds a run with another {section}: it cannot be resumed with this one. Choose another "
-                        f"folder with output=... (or name=...), or give the settings of {settings}"
-                    )
+        before = read_settings(settings)
+        for section in FIXED:
+            if getattr(before, section) != getattr(config, section):
+                raise ConfigError(
+                    f"{folder} holds a run with another {section}: it cannot be resumed with this one. Choose another "
+                    f"folder with output=... (or name=...), or give the settings of {settings}"
+                )
         check_checkpoint(last, config.trainer.epochs)
         logger.info(f"going on from {last}")
     return last if last.exists() else None
+
+
+def read_settings(path: Path) -> Config:
+    """Read the configuration of a run.
+
+    Raises
+    ------
+    DataError
+        The file is absent, corrupt or no configuration.
+    """
+    try:
+        return from_mapping(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, OSError, ValueError, TypeError, ConfigError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise DataError(
+            f"{path}: the settings of the run cannot be read ({reason}). Put them back, remove {LAST} to train from the start, "
+            "or choose another folder with output=..."
+        ) from None
 
 
 def check_checkpoint(path: Path, epochs: int) -> None:
@@ -65,7 +81,11 @@ def check_checkpoint(path: Path, epochs: int) -> None:
         More epochs were begun than are asked for.
     """
     try:
-        begun = int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        absent = sorted(_PARTS - checkpoint.keys())
+        if absent:
+            raise ValueError(f"it lacks {', '.join(absent)}")
+        begun = int(checkpoint["epoch"]) + 1
     except Exception as error:  # torch raises many kinds for a corrupt file
         reason = " ".join(str(error).split())[:200]
         raise DataError(

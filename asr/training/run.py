@@ -20,10 +20,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from asr.card import build_card
 from asr.config import Config, to_yaml
 from asr.data.batches import count_batches, evaluation_loader, longest_batch
-from asr.data.manifest import read_manifest, replacing
-from asr.errors import ConfigError
+from asr.data.manifest import check_output_folder, read_manifest, replacing
+from asr.errors import ConfigError, StorageError
 from asr.model.acoustic import SpeechModel
-from asr.package import write_package
+from asr.package import check_replaceable, write_package
 from asr.text import Tokenizer, build_tokenizer
 from asr.training.checkpoints import LAST, Checkpoints, RandomState, Stopped
 from asr.training.checks import check_transcripts, leave_out_untrainable
@@ -70,6 +70,8 @@ def train(config: Config) -> int:
         raise ConfigError(
             "corpus.train is empty: expected the names of manifests, such as corpus.train=[librispeech/train-clean-5]"
         )
+    check_output_folder(folder)
+    check_replaceable(folder / PACKAGE)
     with logging_to(folder / "train.log", is_main):
         tokenizer = build_tokenizer(config.tokens)
         cuts, dev = read_corpora(config, tokenizer)
@@ -256,4 +258,10 @@ def write_best(folder: Path, config: Config, module: SpeechModule) -> None:
         "dev_cer": score.cer.to_mapping() if score else None,
     }
     card = build_card(config, module.model, decoder=module.decoder.signature, score=score, folder=str(folder))
-    write_package(folder, config, module.model, module.tokenizer, card, facts)
+    try:
+        write_package(folder, config, module.model, module.tokenizer, card, facts)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {folder}: {error.strerror or error}. The package and the checkpoint before it are kept; free some "
+            "space and go on."
+        ) from error
