@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -100,3 +103,52 @@ def test_whole_pipeline_runs_away_from_the_checkout(installed: Installed) -> Non
     installed.run("asr", "transcribe", str(audio), "--model", package, "--format", "json", "-o", "out")
     (transcript,) = (installed.folder / "out").glob("*.json")
     assert "text" in json.loads(transcript.read_text())
+
+
+def runtime_distributions() -> set[str]:
+    """Names of all distributions that installing asr without extras brings along."""
+    found: set[tuple[str, str]] = set()
+    waiting = [("asr", "")]
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) in found:
+            continue
+        found.add((name, extra))
+        try:
+            requirements = [Requirement(line) for line in importlib.metadata.requires(name) or []]
+        except importlib.metadata.PackageNotFoundError:  # one for other systems
+            continue
+        for item in requirements:
+            if item.marker is None or item.marker.evaluate({"extra": extra}):
+                waiting += [(canonicalize_name(item.name), wanted) for wanted in ("", *item.extras)]
+    return {name for name, _ in found}
+
+
+def test_nothing_is_needed_that_installing_does_not_bring(tmp_path: Path) -> None:
+    """Every module imports where packages that only developers have are not there."""
+    there = runtime_distributions()
+    hidden = {
+        module
+        for module, names in importlib.metadata.packages_distributions().items()
+        if not any(canonicalize_name(name) in there for name in names)
+    }
+    assert "pytest" in hidden
+    for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for entry in Path(place).iterdir():
+            stranger = entry.suffix == ".dist-info" and canonicalize_name(entry.name.partition("-")[0]) not in there
+            if not stranger and entry.suffix != ".pth" and entry.name.partition(".")[0] not in hidden:
+                (tmp_path / entry.name).symlink_to(entry)
+    for name in ("asr", "conf", "recipes"):
+        (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / name).symlink_to(ROOT / name)
+    code = f"""
+import importlib, pkgutil, sys
+sys.path.insert(0, {str(tmp_path)!r})
+import asr
+for module in pkgutil.walk_packages(asr.__path__, "asr."):
+    if module.name != "asr.__main__":
+        importlib.import_module(module.name)
+import lhotse.dataset
+"""
+    result = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
