@@ -55,3 +55,25 @@ def speech_data() -> Path:
     if not (folder / "LibriSpeech").is_dir():
         pytest.skip(f"no real speech in {folder}; name a folder that holds LibriSpeech/ in ASR_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with random weights: it writes nonsense, the same nonsense for the same audio."""
+    import torch
+
+    from asr.config import CnnConfig, Config, FrontendConfig, ModelConfig, RecurrentConfig
+    from asr.model.acoustic import SpeechModel
+    from asr.package import write_package
+    from asr.text import build_tokenizer
+
+    torch.manual_seed(3)
+    cnn = CnnConfig(channels=[4], time_kernels=[3], frequency_kernels=[3], time_strides=[4], frequency_strides=[2])
+    sizes = ModelConfig(cnn=cnn, recurrent=RecurrentConfig(layers=1, hidden_size=16))
+    config = Config(name="nonsense", frontend=FrontendConfig(n_mels=20), model=sizes)
+    tokenizer = build_tokenizer(config.tokens)
+    model = SpeechModel(config.frontend, config.model, len(tokenizer))
+    with torch.no_grad():
+        for parameter in model.acoustic.head.parameters():
+            parameter.mul_(8)  # far from ties, which rounding could decide
+    return write_package(tmp_path_factory.mktemp("model") / "package", config, model, tokenizer, "card")

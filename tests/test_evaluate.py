@@ -8,35 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 
 from asr.cli import main
-from asr.config import CnnConfig, Config, FrontendConfig, ModelConfig, RecurrentConfig
 from asr.data.manifest import read_manifest, write_manifest
 from asr.decoding import build_decoder
 from asr.errors import DataError
-from asr.model.acoustic import SpeechModel
-from asr.package import read_package, write_package
+from asr.package import read_package
 from asr.scoring.evaluation import Evaluation, evaluate
-from asr.text import build_tokenizer
 
 RATE = 16000
 TEXTS = ("HELLO world", "it\u2019s one, two", "", "room 42", "a")
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(5)
-    cnn = CnnConfig(channels=[4], time_kernels=[3], frequency_kernels=[3], time_strides=[4], frequency_strides=[2])
-    sizes = ModelConfig(cnn=cnn, recurrent=RecurrentConfig(layers=1, hidden_size=16))
-    config = Config(name="nonsense", frontend=FrontendConfig(n_mels=20), model=sizes)
-    tokenizer = build_tokenizer(config.tokens)
-    model = SpeechModel(config.frontend, config.model, len(tokenizer))
-    with torch.no_grad():
-        for parameter in model.acoustic.head.parameters():
-            parameter.mul_(8)
-    return write_package(tmp_path_factory.mktemp("model") / "package", config, model, tokenizer, "card")
 
 
 @pytest.fixture

@@ -11,37 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 import asr
 from asr.audio import load_audio, stream_audio
 from asr.cli import main
-from asr.config import CnnConfig, Config, FrontendConfig, ModelConfig, RecurrentConfig
 from asr.errors import AudioError, ConfigError
-from asr.model.acoustic import SpeechModel
-from asr.package import read_package, write_package
-from asr.text import build_tokenizer
+from asr.package import read_package
 from asr.transcription.recogniser import Recogniser
 from asr.transcription.transcript import Segment, Transcript
 from asr.transcription.windows import cut_windows, quietest
 from asr.transcription.writers import output_paths, render
 
 RATE = 16000
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network with random weights: it writes nonsense, the same nonsense for the same audio."""
-    torch.manual_seed(3)
-    cnn = CnnConfig(channels=[4], time_kernels=[3], frequency_kernels=[3], time_strides=[4], frequency_strides=[2])
-    sizes = ModelConfig(cnn=cnn, recurrent=RecurrentConfig(layers=1, hidden_size=16))
-    config = Config(name="nonsense", frontend=FrontendConfig(n_mels=20), model=sizes)
-    tokenizer = build_tokenizer(config.tokens)
-    model = SpeechModel(config.frontend, config.model, len(tokenizer))
-    with torch.no_grad():
-        for parameter in model.acoustic.head.parameters():
-            parameter.mul_(8)  # far from ties, which rounding could decide
-    return write_package(tmp_path_factory.mktemp("model") / "package", config, model, tokenizer, "card")
 
 
 @pytest.fixture(scope="module")
