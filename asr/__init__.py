@@ -10,6 +10,7 @@ Nothing heavy is imported before it is used.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,9 @@ __version__ = "0.1.0"
 __all__ = ["Recogniser", "__version__", "load_model"]
 
 
-def load_model(path: str | Path, *, device: str = "cpu") -> Recogniser:
+def load_model(
+    path: str | Path, *, device: str = "cpu", words: bool = False, decoding: Mapping[str, object] | None = None
+) -> Recogniser:
     """Read a model package and return its recogniser.
 
     Parameters
@@ -30,16 +33,23 @@ def load_model(path: str | Path, *, device: str = "cpu") -> Recogniser:
         Folder of the model package.
     device
         Where the network runs: ``cpu``, ``cuda``, ``cuda:1``, ...
+    words
+        Find the times and confidences of words as well.
+    decoding
+        Settings of the decoder in place of the package's own, such as ``{"kind": "beam", "hot_words": ["quilter", "bisham"]}``.
 
     Raises
     ------
+    asr.errors.ConfigError
+        For a setting that cannot be.
     asr.errors.PackageError
         Where the folder holds no model package that this version can read.
     """
-    from asr.package import read_package
+    from asr.package import read_package, with_decoding
     from asr.transcription.recogniser import Recogniser
 
-    return Recogniser(read_package(Path(path), device))
+    package = read_package(Path(path), device)
+    return Recogniser(with_decoding(package, decoding) if decoding else package, words=words)
 
 
 def __getattr__(name: str) -> object:

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Sequence
 
 import asr
-from asr.config import Config
+from asr.config import Config, TokensConfig
 from asr.model.acoustic import SpeechModel
 from asr.scoring.score import ErrorRate, Score
 
@@ -94,13 +94,49 @@ def build_card(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         sample_rate=config.frontend.sample_rate,
         network=network,
-        alphabet=f"`{config.tokens.alphabet}`",
+        alphabet=_writes(config.tokens),
         decoder=decoder,
         wer=_rate(score.wer if score else None),
         cer=_rate(score.cer if score else None),
         folder=folder,
         licence=licence,
     )
+
+
+def add_tuning(card: str, *, decoder: str, manifests: Sequence[str], score: Score) -> str:
+    """Return a card with the lines of a tuned decoder, in place of those that it may have.
+
+    Parameters
+    ----------
+    card
+        Text of ``README.md``. The lines go to the end of its first table, or to its own end where there is none.
+    decoder
+        Signature of the tuned decoder.
+    manifests, score
+        What it was tuned on, and its score there.
+    """
+    rows = {
+        "tuned decoder": decoder.replace("|", "\\|"),
+        "tuned on": f"{_listed(manifests)}, {len(score.utterances)} utterances",
+        "WER of the tuned decoder there": _rate(score.wer),
+        "CER of the tuned decoder there": _rate(score.cer),
+    }
+    lines = [line for line in card.splitlines() if not line.startswith(tuple(f"| {name} |" for name in rows))]
+    table = [f"| {name} | {value} |" for name, value in rows.items()]
+    starts = [number for number, line in enumerate(lines) if line.startswith("|")]
+    if not starts:
+        return "\n".join([*lines, "", "| | |", "|---|---|", *table]) + "\n"
+    end = next((number for number in range(starts[0], len(lines)) if not lines[number].startswith("|")), len(lines))
+    return "\n".join([*lines[:end], *table, *lines[end:]]) + "\n"
+
+
+def _writes(tokens: TokensConfig) -> str:
+    inventory = {
+        "characters": "",
+        "bpe": f", in {tokens.size} pieces of words",
+        "phones": ", through phones: its decoder needs a lexicon to write words",
+    }
+    return f"`{tokens.alphabet}`{inventory[tokens.kind]}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -21,6 +21,8 @@ COMMANDS = {
     "train": "train a model with a recipe and overrides, and write a model package",
     "evaluate": "measure the error rates of a model on prepared manifests",
     "transcribe": "turn audio files into text",
+    "tune": "find the decoder's settings on a development set, and write them into the model package",
+    "lm": "train, measure and try out language models",
 }
 """Command names with their summaries; each is a module of :mod:`asr.commands` with the same DESCRIPTION."""
 

@@ -1,4 +1,4 @@
-"""Composition of a configuration from the schema, the groups of ``conf/``, a recipe and command-line overrides.
+"""Composition of a configuration from a schema, the groups of ``conf/``, a recipe and command-line overrides.
 
 Hydra does the composing. This module tells it where the files are (a checkout, an installed wheel, the user's own folder),
 keeps recipes in a folder of their own, and checks every override first, so that a mistyped one is refused by a message that
@@ -7,23 +7,62 @@ names the nearest right one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from asr.config import Config, conf_dir, explain, options, recipes_dir, to_config
+from asr.config import Config, conf_dir, explain, recipes_dir, to_object, validate
 from asr.errors import ConfigError
-from asr.option import nearest, sections
+from asr.option import leaves, nearest, sections
 
 GROUPS = ("corpus", "tokens", "frontend", "augment", "model", "optim", "decoding", "trainer")
-"""Configuration groups: each is a folder of YAML files and a section of the schema."""
+"""Configuration groups of `asr train`: each is a folder of YAML files and a section of the schema."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Schema(Generic[T]):
+    """What a command can be told.
+
+    Attributes
+    ----------
+    name
+        The command starts from ``conf/<name>.yaml``.
+    type
+        Dataclass of every field.
+    groups
+        Sections of it that have a folder of YAML files in ``conf/``.
+    check
+        Raises a ConfigError for values and combinations that cannot be.
+    recipes
+        Whether the experiments of ``recipes/`` are of this schema.
+    """
+
+    name: str
+    type: type[T]
+    groups: tuple[str, ...]
+    check: Callable[[T], None]
+    recipes: bool = False
+
+
+TRAINING = Schema("train", Config, GROUPS, validate, recipes=True)
+"""The schema of `asr train`."""
 
 
 def compose(overrides: Sequence[str] = (), config_dir: Path | str | None = None) -> Config:
+    """Compose a configuration of `asr train`; see :func:`compose_schema`."""
+    return compose_schema(TRAINING, overrides, config_dir)
+
+
+def compose_schema(schema: Schema[T], overrides: Sequence[str] = (), config_dir: Path | str | None = None) -> T:
     """Compose a configuration.
 
     Parameters
     ----------
+    schema
+        What can be told.
     overrides
         Hydra's overrides: ``trainer.epochs=3`` sets a key, ``model=small`` chooses a group's file,
         ``+recipe=librispeech/mini`` lays an experiment over the defaults. A recipe gives way to all the others.
@@ -32,8 +71,8 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | str | None = None)
 
     Returns
     -------
-    Config
-        Checked by :func:`asr.config.validate`.
+    T
+        An object of the schema, checked.
 
     Raises
     ------
@@ -53,10 +92,10 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | str | None = None)
     from omegaconf.errors import OmegaConfBaseException
 
     user_dir = _user_dir(config_dir)
-    recipes = list_recipes(config_dir)
+    recipes = list_recipes(config_dir) if schema.recipes else {}
     store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
-    checked = [_check_override(text, config_dir) for text in overrides]
+    store.store(name="schema", node=schema.type)
+    checked = [_check_override(schema, text, config_dir) for text in overrides]
     checked += [f"hydra.searchpath=[file://{user_dir}]"] if user_dir else []
     # Another composition in this process, or a user's own Hydra application, must not be disturbed.
     outer = GlobalHydra.instance().hydra
@@ -64,20 +103,35 @@ def compose(overrides: Sequence[str] = (), config_dir: Path | str | None = None)
     try:
         _store_recipes(store, recipes)
         with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="asr"):
-            return to_config(hydra_compose("train", checked))
+            config = to_object(hydra_compose(schema.name, checked), schema.type)
+        schema.check(config)
+        return config
     except OmegaConfBaseException as error:
-        raise explain(error) from None
+        raise explain(error, schema.type) from None
     except HydraException as error:
-        raise _explain_hydra(error, recipes, checked) from None
+        raise _explain_hydra(schema, error, recipes, checked) from None
     finally:
         store.repo.pop("recipe", None)
         GlobalHydra.instance().hydra = outer
 
 
-def list_groups(config_dir: Path | str | None = None) -> dict[str, list[str]]:
-    """Names of the files of each group, the user's own included."""
+def list_groups(config_dir: Path | str | None = None, schema: Schema[Any] = TRAINING) -> dict[str, list[str]]:
+    """Names of the files of each group of a schema, the user's own included."""
     folders = [folder for folder in (conf_dir(), _user_dir(config_dir)) if folder]
-    return {group: [name for folder in folders for name in _yaml_names(folder / group)] for group in GROUPS}
+    return {group: [name for folder in folders for name in _yaml_names(folder / group)] for group in schema.groups}
+
+
+def group_file(group: str, name: str, config_dir: Path | str | None = None) -> Path:
+    """Return the file of a group, ours or the user's own.
+
+    Raises
+    ------
+    ConfigError
+        There is none of that name.
+    """
+    folders = [folder for folder in (conf_dir(), _user_dir(config_dir)) if folder]
+    _check_choice(group, name, [found for folder in folders for found in _yaml_names(folder / group)])
+    return next(path for folder in folders if (path := folder / group / f"{name}.yaml").is_file())
 
 
 def list_recipes(config_dir: Path | str | None = None) -> dict[str, Path]:
@@ -134,13 +188,14 @@ def _store_recipes(store: Any, recipes: dict[str, Path]) -> None:
         store.store(group=group, name=leaf, node=OmegaConf.create(content), package="_global_", provider="recipes")
 
 
-def _check_override(text: str, config_dir: Path | str | None) -> str:
+def _check_override(schema: Schema[Any], text: str, config_dir: Path | str | None) -> str:
     """Refuse an override that names nothing, and bring the rest into the one form that Hydra accepts."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    options = leaves(schema.type)
     if "=" not in text and not text.startswith("~"):
-        raise ConfigError(f"{text!r}: expected KEY=VALUE, such as trainer.epochs=3.{nearest(text.lstrip('+'), options())}")
+        raise ConfigError(f"{text!r}: expected KEY=VALUE, such as name=trial.{nearest(text.lstrip('+'), options)}")
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -153,15 +208,15 @@ def _check_override(text: str, config_dir: Path | str | None) -> str:
             f"{text!r}: one value is expected; write a list as {key}=[a,b], and quote text that has a comma in it"
         )
     value = text.partition("=")[2]
-    if key == "recipe":
+    if key == "recipe" and schema.recipes:
         _check_choice(key, override.value(), list(list_recipes(config_dir)))
         return f"+recipe={value}"
-    if key in GROUPS:
-        _check_choice(key, override.value(), list_groups(config_dir)[key])
-    elif key not in options():
-        known = [*options(), *GROUPS, "recipe"]
-        inside = [name for name in options() if name.startswith(f"{key}.")]
-        hint = f" It holds {', '.join(inside)}." if key in sections(Config) else nearest(key, known)
+    if key in schema.groups:
+        _check_choice(key, override.value(), list_groups(config_dir, schema)[key])
+    elif key not in options:
+        known = [*options, *schema.groups, *(["recipe"] if schema.recipes else [])]
+        inside = [name for name in options if name.startswith(f"{key}.")]
+        hint = f" It holds {', '.join(inside)}." if key in sections(schema.type) else nearest(key, known)
         raise ConfigError(f"unknown key {key} in {text!r}.{hint}")
     return f"{key}={value}"
 
@@ -172,7 +227,7 @@ def _check_choice(group: str, value: Any, names: list[str]) -> None:
         raise ConfigError(f"{group}={value}: there is no such {group}.{nearest(str(value), names)} There are: {there}")
 
 
-def _explain_hydra(error: Exception, recipes: dict[str, Path], overrides: Sequence[str]) -> ConfigError:
+def _explain_hydra(schema: Schema[Any], error: Exception, recipes: dict[str, Path], overrides: Sequence[str]) -> ConfigError:
     """Find the first cause of an error of Hydra, and the file in which it arose."""
     from omegaconf.errors import OmegaConfBaseException
 
@@ -184,25 +239,30 @@ def _explain_hydra(error: Exception, recipes: dict[str, Path], overrides: Sequen
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OmegaConfBaseException):
-            return ConfigError(f"{where}{explain(cause)}")
+            return ConfigError(f"{where}{explain(cause, schema.type)}")
         cause = cause.__cause__ or cause.__context__
     return ConfigError(f"{where}{text}")
 
 
-def describe(config_dir: Path | str | None = None) -> str:
+def describe(config_dir: Path | str | None = None, schema: Schema[Any] = TRAINING) -> str:
     """Text of everything that can be set: recipes, groups, and every key with default, range and meaning."""
-    lines = ["recipes (+recipe=NAME):", *(f"  {name}" for name in list_recipes(config_dir)), "", "groups (GROUP=NAME):"]
-    lines += [f"  {group:10} {', '.join(names)}" for group, names in list_groups(config_dir).items() if names]
+    lines = ["recipes (+recipe=NAME):", *(f"  {name}" for name in list_recipes(config_dir)), ""] if schema.recipes else []
+    lines += ["groups (GROUP=NAME):"]
+    lines += [f"  {group:10} {', '.join(names)}" for group, names in list_groups(config_dir, schema).items() if names]
+    return "\n".join([*lines, "", "keys (KEY=VALUE), with their defaults:", *_describe_keys(schema.type)])
+
+
+def _describe_keys(schema: type) -> list[str]:
     section = None
-    lines += ["", "keys (KEY=VALUE), with their defaults:"]
-    for key, entry in options().items():
+    lines: list[str] = []
+    for key, entry in leaves(schema).items():
         if key.rpartition(".")[0] != section:
             section = key.rpartition(".")[0]
             lines += [""] if section else []
         notes = entry.range_name
         lines.append(f"  {key}={_default(entry.field)}")
         lines.append(f"      {entry.field.metadata['doc']}{f' [{notes}]' if notes else ''}")
-    return "\n".join(lines)
+    return lines
 
 
 def _default(entry: Any) -> str:

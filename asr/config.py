@@ -11,10 +11,15 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from asr.errors import ConfigError
 from asr.option import Option, leaves, nearest, option, sections, show
+
+T = TypeVar("T")
+
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000)
+"""Sample rates (Hz) at which ``augment.mp3_kbps`` can be used."""
 
 
 @dataclass
@@ -30,7 +35,11 @@ class CorpusConfig:
 class TokensConfig:
     """What the network writes, and how transcripts are brought into that form."""
 
-    kind: str = option("characters", "token inventory", choices=("characters",))
+    kind: str = option(
+        "characters",
+        "characters; bpe: pieces of words, found in the training transcripts; phones: sounds, by a voice or a dictionary",
+        choices=("characters", "bpe", "phones"),
+    )
     alphabet: str = option(
         " 'abcdefghijklmnopqrstuvwxyz", "the characters a transcript may hold, word boundary (space) included"
     )
@@ -38,6 +47,10 @@ class TokensConfig:
     punctuation: str = option(
         "remove", "remove punctuation that the alphabet lacks, or treat it as an unknown character", choices=("remove", "keep")
     )
+    size: int = option(500, "tokens of bpe, blank included", low=3, high=65536)
+    voice: str = option("en-us", "voice of eSpeak NG that pronounces words (phones)")
+    stress: str = option("remove", "marks of stress on phones", choices=("remove", "keep"))
+    dictionary: str | None = option(None, "file of pronunciations in CMUdict's format (phones); null asks the voice")
 
 
 @dataclass
@@ -75,6 +88,10 @@ class AugmentConfig:
     speed: list[float] = option(
         [0.9, 1.0, 1.1], "speed factors, one drawn for each utterance; [] or [1.0] is off", low=0.5, high=2.0
     )
+    mp3_kbps: list[int] = option(
+        [], "bit rates of MP3, one drawn for each utterance that is coded; [] is off", unit="kbit/s", low=16, high=64
+    )
+    mp3_fraction: float = option(0.5, "share of the utterances that go through MP3 (with mp3_kbps)", low=0.0, high=1.0)
     time_masks: int = option(2, "SpecAugment: masks over time, at most", low=0, high=100)
     time_mask_s: float = option(0.7, "SpecAugment: longest mask over time", unit="s", low=0.0, high=10.0)
     time_mask_fraction: float = option(0.2, "SpecAugment: longest mask as a share of the utterance", low=0.0, high=1.0)
@@ -152,7 +169,59 @@ class OptimConfig:
 class DecodingConfig:
     """Log-probabilities to text."""
 
-    kind: str = option("greedy", "decoder", choices=("greedy",))
+    kind: str = option(
+        "greedy",
+        "greedy: best path; beam: prefix beam search; beam_ngram: beam search with an n-gram language model",
+        choices=("greedy", "beam", "beam_ngram"),
+    )
+    beam: int = option(50, "hypotheses kept after each frame (all but greedy)", low=1, high=10000)
+    beam_threshold: float = option(
+        12.0, "hypotheses whose score is further below the best are dropped (all but greedy)", unit="nats", low=0.0
+    )
+    log_add: bool = option(
+        True, "add up the probabilities of all alignments of a text; false takes that of the best one (all but greedy)"
+    )
+    n_best: int = option(1, "hypotheses returned for each utterance (all but greedy)", low=1, high=10000)
+    blank_skip: float = option(
+        1.0,
+        "of neighbouring frames whose blank has a higher probability than this, one is kept (all but greedy); 1.0 is off",
+        low=0.5,
+        high=1.0,
+    )
+    blank_penalty: float = option(
+        0.0, "taken from the blank's log-probability in each frame", unit="nats", low=-20.0, high=20.0
+    )
+    prior_weight: float = option(0.0, "weight of the tokens' log priors, which are subtracted", low=0.0, high=10.0)
+    priors: list[float] = option([], "natural logarithms of the tokens' prior probabilities, the blank first; [] is none")
+    lm: str | None = option(
+        None, "language model of beam_ngram: folder of a language model package, or a KenLM file (ARPA or binary)"
+    )
+    lexicon: bool = option(True, "beam_ngram writes only words of the lexicon")
+    optional_boundary: bool = option(
+        False, "words may follow each other without the boundary token between them (with lexicon)"
+    )
+    lexicon_file: str | None = option(
+        None, "words with their token names, one pronunciation a line; null spells the language model's vocabulary"
+    )
+    lm_weight: float = option(0.8, "weight of the language model's natural log-probability", low=0.0, high=100.0)
+    word_score: float = option(
+        1.0, "added for each word, with a lexicon or a language model over words", unit="nats", low=-100.0, high=100.0
+    )
+    unknown_score: float = option(
+        -15.0, "added for each word that the language model does not know (without lexicon)", unit="nats", low=-1000.0, high=0.0
+    )
+    lstm: str | None = option(None, "LSTM language model of rescore and fusion: folder of a language model package")
+    lstm_weight: float = option(0.5, "weight of the LSTM language model's natural log-probability", low=0.0, high=100.0)
+    hot_words: list[str] = option([], "words and phrases made likelier, each WORD or WORD:WEIGHT (all but greedy)")
+    hot_word_score: float = option(
+        6.0, "added for each hot word that is written, times its weight", unit="nats", low=0.0, high=100.0
+    )
+    jobs: int = option(1, "processes that decode utterances in parallel (all but greedy)", low=1, high=1024)
+    confidence_scale: float = option(
+        1.0, "words' confidences are sigmoid(scale * logit(probability) + length * tokens + bias)", low=0.0, high=100.0
+    )
+    confidence_length: float = option(0.0, "the length in the confidences: for each token of a word", low=-100.0, high=100.0)
+    confidence_bias: float = option(0.0, "the bias in the confidences", low=-100.0, high=100.0)
 
 
 @dataclass
@@ -236,8 +305,8 @@ def _data_folder(name: str) -> Path:
     raise ConfigError(f"the folder {name}/ is missing beside {package}: the installation is incomplete; install asr again")
 
 
-def get(config: Config, key: str) -> Any:
-    """Value of a dotted key."""
+def get(config: Any, key: str) -> Any:
+    """Value of a dotted key of a schema's object."""
     value: Any = config
     for part in key.split("."):
         value = getattr(value, part)
@@ -252,11 +321,21 @@ def validate(config: Config) -> None:
     ConfigError
         Naming the key, its value, and what is permitted.
     """
-    for key, entry in options().items():
-        entry.check(get(config, key))
+    check_ranges(config)
     _check_cnn(config.model.cnn)
     _check_frontend(config.frontend)
+    if config.augment.mp3_kbps and config.frontend.sample_rate not in MP3_RATES:
+        raise ConfigError(
+            f"augment.mp3_kbps={show(config.augment.mp3_kbps)}: MP3 needs frontend.sample_rate to be one of "
+            f"{', '.join(map(str, MP3_RATES))}, not {config.frontend.sample_rate}"
+        )
     _check_rest(config)
+
+
+def check_ranges(config: Any) -> None:
+    """Check every value of a schema's object by itself, as :func:`validate` does."""
+    for key, entry in leaves(type(config)).items():
+        entry.check(get(config, key))
 
 
 def _check_cnn(cnn: CnnConfig) -> None:
@@ -295,6 +374,8 @@ def _check_rest(config: Config) -> None:
     if not alphabet or repeated:
         found = f"holds {repeated[0]!r} twice" if repeated else "is empty"
         raise ConfigError(f"tokens.alphabet {found}: expected each character of the transcripts once")
+    if config.tokens.kind == "phones" and " " not in alphabet:
+        raise ConfigError("tokens.kind=phones needs the space in tokens.alphabet: it looks up words")
     if not config.name.strip():
         raise ConfigError("name is empty: expected the name of the run")
     if not config.output.strip():
@@ -309,40 +390,52 @@ def from_mapping(mapping: Mapping[str, Any]) -> Config:
     ConfigError
         For an unknown key, a wrong type, or a value out of range.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        return to_config(OmegaConf.merge(OmegaConf.structured(Config), dict(mapping)))
-    except OmegaConfBaseException as error:
-        raise explain(error) from None
-
-
-def to_config(node: Any) -> Config:
-    """Turn an OmegaConf node of the schema into plain, checked dataclasses, interpolations resolved."""
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.to_object(node)
-    if not isinstance(config, Config):
-        raise ConfigError(f"expected a mapping of configuration keys, got {type(config).__name__}")
+    config = read_mapping(mapping, Config)
     validate(config)
     return config
 
 
-def to_yaml(config: Config) -> str:
-    """Write a configuration as YAML that :func:`from_mapping` reads back."""
+def read_mapping(mapping: Mapping[str, Any], schema: type[T]) -> T:
+    """Build an object of a schema from nested mappings; types are checked, ranges not yet.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key or a wrong type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(mapping)), schema)
+    except OmegaConfBaseException as error:
+        raise explain(error, schema) from None
+
+
+def to_object(node: Any, schema: type[T]) -> T:
+    """Turn an OmegaConf node of a schema into plain dataclasses, interpolations resolved."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.to_object(node)
+    if not isinstance(config, schema):
+        raise ConfigError(f"expected a mapping of configuration keys, got {type(config).__name__}")
+    return config
+
+
+def to_yaml(config: Any) -> str:
+    """Write a schema's object as YAML that :func:`read_mapping` reads back."""
     import yaml
 
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True, width=120)
 
 
-def explain(error: Exception) -> ConfigError:
+def explain(error: Exception, schema: type = Config) -> ConfigError:
     """Translate an error of OmegaConf: which key, what was found, what was expected, which key is nearest."""
     key = str(getattr(error, "full_key", "") or "")
     text = str(error).splitlines()[0]
-    entry = options().get(key.split("[")[0])
+    entry = leaves(schema).get(key.split("[")[0])
     if entry is not None:
         return ConfigError(f"{key}: expected {entry.type_name}; {text[0].lower() + text[1:]}")
     if "not in" in text and key:
-        return ConfigError(f"unknown key {key}.{nearest(key, [*options(), *sections(Config)])}")
+        return ConfigError(f"unknown key {key}.{nearest(key, [*leaves(schema), *sections(schema)])}")
     return ConfigError(f"{key}: {text}" if key else text)

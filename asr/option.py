@@ -100,10 +100,13 @@ class Option:
             raise ConfigError(f"{self.key}={show(value)}: expected {self.range_name or 'a finite number'}")
 
 
-@cache
 def leaves(schema: type) -> dict[str, Option]:
     """Every dotted key of a schema with its declaration, in the schema's order."""
+    return _leaves(schema)
 
+
+@cache
+def _leaves(schema: type) -> dict[str, Option]:
     def walk(part: type, prefix: str) -> Iterator[Option]:
         hints = typing.get_type_hints(part)
         for entry in dataclasses.fields(part):

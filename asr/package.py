@@ -5,6 +5,8 @@
 ``model.safetensors`` weights, float32
 ``tokenizer.json``    token inventory and text normaliser
 ``README.md``         the card: what the model is, how good, how to use it
+``language/``         where the decoder needs them: language models (``ngram``, ``lstm``) and words with their spellings
+                      (``lexicon.tsv``)
 ====================  =====================================================================
 """
 
@@ -28,10 +30,12 @@ import torch
 import yaml
 
 import asr
-from asr.config import Config, from_mapping
+from asr.config import Config, DecodingConfig, from_mapping
+from asr.decoding.lexicon import find
 from asr.errors import ConfigError, PackageError
 from asr.features import Frontend
 from asr.model.acoustic import AcousticModel, SpeechModel
+from asr.model.device import check_device
 from asr.text import FILE_NAME as TOKENIZER_NAME
 from asr.text import Tokenizer, load_tokenizer
 
@@ -39,10 +43,13 @@ FORMAT = 1
 CONFIG_NAME = "config.yaml"
 WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "README.md"
+LANGUAGE_NAME = "language"
 _PARTS = (CONFIG_NAME, WEIGHTS_NAME, TOKENIZER_NAME)
 _SECTIONS = ("tokens", "frontend", "model", "decoding")
-# A hundred times what a config.yaml or tokenizer.json of ours takes; a hostile one is refused before it is parsed.
+# A hundred times what a config.yaml of ours takes; a hostile one is refused before it is parsed.
 _MAX_TEXT_BYTES = 1 << 18
+# A tokenizer.json may hold a dictionary of pronunciations (one like CMUdict takes 1 MiB) or 65,536 pieces of words.
+_MAX_TOKENIZER_BYTES = 1 << 23
 # Of zip files (torch.save) and pickles of the protocols 2 to 5.
 _FOREIGN_STARTS = (b"PK", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
 
@@ -85,6 +92,8 @@ def write_package(
 ) -> Path:
     """Write a model package whole or not at all, in place of one that may be there.
 
+    Language models and the lexicon that the decoder's settings name are copied into it.
+
     Parameters
     ----------
     folder
@@ -99,10 +108,20 @@ def write_package(
     Raises
     ------
     PackageError
-        Where a weight is not finite, or the folder holds something other than a package.
+        Where a weight is not finite, a language model or lexicon is not there, or the folder holds something other than a
+        package.
     """
     folder = Path(folder)
     check_replaceable(folder)
+    decoding, copies = self_contained(config.decoding, folder)
+    config = dataclasses.replace(config, decoding=decoding)
+    # What the package that is replaced has already.
+    copies |= {
+        path: folder / path for path in (decoding.lm, decoding.lstm, decoding.lexicon_file) if path and path not in copies
+    }
+    for path, source in copies.items():
+        if not source.exists():
+            raise PackageError(f"{source}: not found; the decoder's settings name it, so the package needs it as {path}")
     weights = {name: _plain(tensor) for name, tensor in model.state_dict().items()}
     _check_finite(weights, str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -113,10 +132,40 @@ def write_package(
         (temporary / WEIGHTS_NAME).write_bytes(safetensors.torch.save(weights))
         tokenizer.save(temporary)
         (temporary / CARD_NAME).write_text(card, encoding="utf-8")
+        for path, source in copies.items():
+            _put(temporary / path, source)
         _replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def self_contained(config: DecodingConfig, folder: Path) -> tuple[DecodingConfig, dict[str, Path]]:
+    """Return the settings with paths inside the package, and what has to be copied there, by those paths.
+
+    Parameters
+    ----------
+    config
+        Settings whose paths count from the package, or where nothing is there, from the working folder.
+    folder
+        The package's folder.
+    """
+    names = {"lm": f"{LANGUAGE_NAME}/ngram", "lstm": f"{LANGUAGE_NAME}/lstm", "lexicon_file": f"{LANGUAGE_NAME}/lexicon.tsv"}
+    inside: dict[str, Any] = {}
+    copies: dict[str, Path] = {}
+    for field, name in names.items():
+        given = getattr(config, field)
+        if given is None:
+            continue
+        source = find(given, folder).resolve()
+        if folder.resolve() in source.parents:
+            inside[field] = source.relative_to(folder.resolve()).as_posix()
+            continue
+        # A bare KenLM file keeps its suffix, which says what it is.
+        suffix = "".join(source.suffixes[-2:]) if source.suffix == ".gz" else source.suffix
+        inside[field] = name if source.is_dir() or field == "lexicon_file" else name + suffix
+        copies[inside[field]] = source
+    return dataclasses.replace(config, **inside), copies
 
 
 def check_replaceable(folder: Path) -> None:
@@ -129,6 +178,75 @@ def check_replaceable(folder: Path) -> None:
     """
     if folder.exists() and not _may_replace(folder):
         raise PackageError(f"{folder} exists and is not a model package; remove it or choose another folder")
+
+
+def update_package(
+    folder: Path,
+    config: Config,
+    card: str,
+    *,
+    files: Mapping[str, Path | bytes] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Change the configuration and the card of a model package and add files to it, whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        The package's folder.
+    config, card, facts
+        What takes the place of the old ones, as for :func:`write_package`. The weights and the tokenizer stay.
+    files
+        By path inside the package, in place of what may be there: contents, or a file or folder that is copied.
+
+    Raises
+    ------
+    PackageError
+        Where it may not be written to.
+    """
+    folder = Path(folder).resolve()
+    check_updatable(folder)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        shutil.copytree(folder, temporary, symlinks=True, dirs_exist_ok=True)
+        texts = {CONFIG_NAME: _config_yaml(config, facts or {}), CARD_NAME: card}
+        for name, content in {**(files or {}), **{name: text.encode() for name, text in texts.items()}}.items():
+            _put(temporary / name, content)
+        _replace_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def check_updatable(folder: Path) -> None:
+    """Make sure that a package can be changed, before work is done for it.
+
+    Raises
+    ------
+    PackageError
+        It, or the folder in which it lies, may not be written to.
+    """
+    folder = Path(folder).resolve()
+    for place in (folder, folder.parent):
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PackageError(
+                f"{place}: read-only, so the package {folder.name} cannot change; change the permissions or copy it elsewhere"
+            )
+
+
+def _put(path: Path, content: Path | bytes) -> None:
+    """Write a file, or copy a file or folder, in place of what is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content.is_dir():
+        shutil.copytree(content, path)
+    else:
+        shutil.copyfile(content, path)
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
@@ -147,7 +265,11 @@ def _replace_folder(temporary: Path, folder: Path) -> None:
         os.rename(temporary, folder)
         return
     old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-    os.replace(folder, old)
+    try:
+        os.replace(folder, old)
+    except BaseException:
+        os.rmdir(old)
+        raise
     try:
         os.rename(temporary, folder)
     except BaseException:
@@ -181,7 +303,7 @@ def read_package(folder: Path, device: str | torch.device = "cpu") -> ModelPacka
         For a device that is not there.
     """
     folder = Path(folder)
-    target = _check_device(device)
+    target = check_device(device)
     _check_parts(folder)
     config, facts = _read_config(folder / CONFIG_NAME)
     tokenizer = load_tokenizer(folder)
@@ -193,16 +315,17 @@ def read_package(folder: Path, device: str | torch.device = "cpu") -> ModelPacka
     return ModelPackage(folder, config, model.eval().to(target), tokenizer, digest[:12], facts)
 
 
-def _check_device(device: str | torch.device) -> torch.device:
-    try:
-        target = torch.device(device)
-        torch.empty(0, device=target)
-        if target.type == "meta":
-            raise RuntimeError("it holds no data")
-    except (RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise ConfigError(f"device {str(device)!r} cannot be used here ({reason}); 'cpu' always can") from None
-    return target
+def with_decoding(package: ModelPackage, settings: Mapping[str, Any]) -> ModelPackage:
+    """Return a package with settings of the decoder replaced.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown setting, a wrong type, or a value out of range.
+    """
+    mapping = dataclasses.asdict(package.config)
+    mapping["decoding"].update(settings)
+    return dataclasses.replace(package, config=from_mapping(mapping))
 
 
 def _check_parts(folder: Path) -> None:
@@ -216,12 +339,14 @@ def _check_parts(folder: Path) -> None:
         hint = f"; did you mean {nested}?" if (nested / CONFIG_NAME).is_file() else "; it is no model package, or incomplete"
         raise PackageError(f"{folder}: {', '.join(absent)} not found{hint}")
     inside = folder.resolve()
-    for name in _PARTS:
-        path = folder / name
+    for path in (*(folder / name for name in _PARTS), folder / LANGUAGE_NAME, *(folder / LANGUAGE_NAME).rglob("*")):
         if inside not in path.resolve().parents:
             raise PackageError(f"{path}: a link that leads out of the package, to {path.resolve()}; refused")
-        if name != WEIGHTS_NAME and path.stat().st_size > _MAX_TEXT_BYTES:
-            raise PackageError(f"{path}: {path.stat().st_size} bytes; expected {_MAX_TEXT_BYTES} at most")
+    for name in _PARTS:
+        path = folder / name
+        limit = {CONFIG_NAME: _MAX_TEXT_BYTES, TOKENIZER_NAME: _MAX_TOKENIZER_BYTES}.get(name)
+        if limit is not None and path.stat().st_size > limit:
+            raise PackageError(f"{path}: {path.stat().st_size} bytes; expected {limit} at most")
 
 
 class _PlainLoader(yaml.SafeLoader):

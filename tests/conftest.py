@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import settings
 
 SAMPLE_RATE = 16000
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing about whether it is right
+settings.load_profile("untimed")
 
 
 def tone(duration_s: float = 0.5, frequency_hz: float = 440.0, sample_rate: int = SAMPLE_RATE) -> np.ndarray:

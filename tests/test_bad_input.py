@@ -399,7 +399,7 @@ def test_transcripts_that_the_audio_cannot_hold(manifests: Path, tmp_path: Path,
     edit_manifest(manifests, lambda cuts: lengthen(cuts, 1))
     outcome = train("corpus.train=[corpus/edited]")
     assert outcome.code == 0, outcome.err
-    assert "good: transcript too long for the audio: 150 labels" in outcome.out
+    assert "good: transcript too long for the audio: 150 tokens" in outcome.out
     assert json.loads((tmp_path / "run" / "left-out.jsonl").read_text())["id"] == "good"
 
 
@@ -670,9 +670,9 @@ def test_interrupted_transcription_keeps_what_is_done(
 ) -> None:
     calls: list[Any] = []
 
-    def second_fails(*arguments: Any) -> Any:
+    def second_fails(*arguments: Any, **options: Any) -> Any:
         calls.append(arguments)
-        return interrupt() if len(calls) > 1 else decode_waveforms(*arguments)
+        return interrupt() if len(calls) > 1 else decode_waveforms(*arguments, **options)
 
     monkeypatch.setattr("asr.transcription.recogniser.decode_waveforms", second_fails)
     long = write_wav(tmp_path / "long.wav", 29.5)  # a batch of its own

@@ -62,8 +62,8 @@ def test_padding_is_never_read(decoder: Decoder) -> None:
 
 def test_no_frames_give_empty_text(decoder: Decoder) -> None:
     log_probs, _ = log_probs_of("ab", "ab")
-    assert decoder.decode(log_probs, torch.tensor([0, 2]))[0] == Hypothesis("", (), (), 0.0)
-    assert decoder.decode(log_probs[:, :0], torch.tensor([0, 0])) == [Hypothesis("", (), (), 0.0)] * 2
+    assert decoder.decode(log_probs, torch.tensor([0, 2]))[0] == Hypothesis("", (), (), 0.0, 0.0, 0.0)
+    assert decoder.decode(log_probs[:, :0], torch.tensor([0, 0])) == [Hypothesis("", (), (), 0.0, 0.0, 0.0)] * 2
     assert decoder.decode(log_probs[:0], torch.zeros(0, dtype=torch.int64)) == []
 
 

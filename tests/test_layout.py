@@ -29,6 +29,7 @@ ROOMS = (
     ["scoring"],
     ["card"],
     ["package"],
+    ["tuning"],
     ["training"],
     ["transcription"],
     ["commands"],

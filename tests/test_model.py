@@ -12,7 +12,7 @@ from asr.features import length_mask
 from asr.model.acoustic import SpeechModel
 from asr.model.cnn import Cnn
 from asr.model.norm import FrameLayerNorm, LockedDropout, MaskedBatchNorm
-from asr.model.recurrent import RecurrentLayer, reverse_index
+from asr.model.recurrent import RecurrentLayer, RecurrentStack, reverse_index
 
 N_SAMPLES = [31999, 16000, 9000, 8000, 401, 1]
 
@@ -197,3 +197,20 @@ def test_locked_dropout_has_one_mask_an_utterance() -> None:
     assert not torch.equal(y[0], y[1])
     x = torch.randn(2, 3, 4)
     assert torch.equal(dropout.eval()(x), x)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("norm", ["layer", "none"])
+def test_stack_that_goes_on_from_its_state_reads_as_if_in_one(cell: str, norm: str) -> None:
+    torch.manual_seed(3)
+    config = RecurrentConfig(cell=cell, layers=2, hidden_size=6, bidirectional=False, norm=norm)
+    stack = RecurrentStack(config, 4).eval()
+    x = torch.randn(3, 11, 4)
+    whole = stack(x, torch.tensor([11, 11, 11]))[-1]
+    pieces, states = [], None
+    for part in x.split([4, 1, 6], dim=1):
+        y, states = stack.forward_from(part, torch.full((3,), part.shape[1]), states)
+        pieces.append(y)
+    assert torch.allclose(torch.cat(pieces, dim=1), whole, atol=1e-6)
+    afresh, _ = stack.forward_from(x[:, 4:5], torch.ones(3), None)
+    assert not torch.allclose(afresh, whole[:, 4:5], atol=1e-3)

@@ -301,14 +301,14 @@ def test_utterances_that_cannot_be_trained_on_are_named(corpus: Path, tmp_path: 
         assert train(config) == 0
     text = "\n".join(caplog.messages)
     assert "2 of 4 training utterances are left out (1 transcript too long for the audio, 1 too long)" in text
-    assert "odd-000: transcript too long for the audio: 45 labels need 45 output frames" in text
+    assert "odd-000: transcript too long for the audio: 45 tokens need 45 output frames" in text
     report = [json.loads(line) for line in (tmp_path / "run" / "left-out.jsonl").read_text().splitlines()]
     assert [item["id"] for item in report] == ["odd-000", "odd-002"]
 
 
 def test_unknown_characters_are_refused_before_training(corpus: Path, tmp_path: Path) -> None:
     config = small_config(corpus, tmp_path / "run", "tokens.alphabet=' ab'")
-    with pytest.raises(DataError, match=r"(?s)corpus\.train: \d+ of 48 transcripts hold characters .*train-0\d\d.*'c'"):
+    with pytest.raises(DataError, match=r"(?s)corpus\.train: \d+ of 48 transcripts cannot be written .*train-0\d\d.*'c'"):
         train(config)
     assert not (tmp_path / "run" / "last.ckpt").exists()
 

@@ -15,6 +15,7 @@ import soundfile
 import asr
 from asr.audio import load_audio, stream_audio
 from asr.cli import main
+from asr.decoding.hypothesis import Word
 from asr.errors import AudioError, ConfigError
 from asr.package import read_package
 from asr.transcription.recogniser import Recogniser
@@ -28,6 +29,11 @@ RATE = 16000
 @pytest.fixture(scope="module")
 def recogniser(package: Path) -> Recogniser:
     return asr.load_model(package)
+
+
+@pytest.fixture(scope="module")
+def with_words(package: Path) -> Recogniser:
+    return asr.load_model(package, words=True)
 
 
 def babble(seconds: float, seed: int = 0) -> np.ndarray:
@@ -169,6 +175,47 @@ class TestRecogniser:
         assert len(set(expected)) == 4
 
 
+class TestWords:
+    def test_words_are_those_of_the_text_in_order(self, with_words: Recogniser) -> None:
+        transcript = with_words.transcribe(babble(70.0), RATE)
+        assert len(transcript.segments) >= 3
+        for segment in transcript.segments:
+            assert [word.text for word in segment.words] == segment.text.split()
+            times = [time for word in segment.words for time in (word.start_s, word.end_s)]
+            assert times == sorted(times)
+            assert segment.start_s <= times[0]
+            assert times[-1] <= segment.end_s
+            assert segment.confidence == pytest.approx(np.mean([word.confidence for word in segment.words]))
+            assert all(0 <= word.confidence <= 1 for word in segment.words)
+
+    def test_times_count_from_the_start_of_the_recording(self, with_words: Recogniser) -> None:
+        waveform = babble(70.0)
+        transcript = with_words.transcribe(waveform, RATE)
+        last = transcript.segments[-1]
+        start = round(last.start_s * RATE)
+        (alone,) = with_words.transcribe(waveform[start:], RATE).segments
+        assert alone.text == last.text
+        for word, other in zip(last.words, alone.words, strict=True):
+            assert (word.start_s, word.end_s) == pytest.approx((other.start_s + last.start_s, other.end_s + last.start_s))
+            assert word.confidence == pytest.approx(other.confidence)
+
+    def test_words_are_found_only_where_asked_for(self, recogniser: Recogniser, with_words: Recogniser) -> None:
+        plain = recogniser.transcribe(babble(5.0), RATE)
+        assert all(segment.words == () and segment.confidence is None for segment in plain.segments)
+        assert with_words.transcribe(babble(5.0), RATE).text == plain.text
+
+    def test_words_are_the_same_whatever_the_batch(self, package: Path) -> None:
+        waveforms = [babble(seconds, seed=index) for index, seconds in enumerate([2.0, 7.0, 0.5])]
+        one, all_together = (Recogniser(read_package(package), batch_s=batch_s, words=True) for batch_s in (0.1, 60.0))
+        pairs = zip(one.transcribe_many(waveforms, RATE), all_together.transcribe_many(waveforms, RATE), strict=True)
+        for alone, together in pairs:
+            assert isinstance(alone, Transcript)
+            assert isinstance(together, Transcript)
+            for word, other in zip(alone.segments[0].words, together.segments[0].words, strict=True):
+                assert (word.text, word.start_s, word.end_s) == (other.text, other.start_s, other.end_s)
+                assert word.confidence == pytest.approx(other.confidence, abs=1e-4)
+
+
 class TestWriters:
     transcript = Transcript("d/a.wav", 3.25, (Segment(0.0, 2.0, "oh"), Segment(2.0, 3.25, "\u00e4")), "m", "abc")
 
@@ -183,6 +230,20 @@ class TestWriters:
         }
         with pytest.raises(ConfigError, match="txt, json"):
             render(self.transcript, "srt")
+
+    def test_words(self) -> None:
+        words = (Word("oh", 0.11111, 0.5, 0.91234), Word("no", 0.5, 1.0, 0.5))
+        transcript = Transcript("a.wav", 3.0, (Segment(0.0, 2.0, "oh no", words), Segment(2.0, 3.0, "x")), "m", "abc")
+        assert render(transcript, "txt") == "oh no x\n"
+        first, second = json.loads(render(transcript, "json"))["segments"]
+        assert first == {
+            **{"start_s": 0.0, "end_s": 2.0, "text": "oh no", "confidence": 0.706},
+            "words": [
+                {"text": "oh", "start_s": 0.111, "end_s": 0.5, "confidence": 0.912},
+                {"text": "no", "start_s": 0.5, "end_s": 1.0, "confidence": 0.5},
+            ],
+        }
+        assert second == {"start_s": 2.0, "end_s": 3.0, "text": "x"}
 
     def test_names_that_collide(self, tmp_path: Path) -> None:
         assert output_paths(["x/a.wav", "x/b.mp3"], tmp_path, "txt") == [tmp_path / "a.txt", tmp_path / "b.txt"]
@@ -217,6 +278,13 @@ class TestCommand:
         mappings = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [mapping["file"] for mapping in mappings] == files
         assert mappings[0]["model"]["name"] == "nonsense"
+
+    def test_words_go_into_json_alone(self, package: Path, files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["transcribe", "--model", str(package), "--words", "--format", "json", files[0]]) == 0
+        (segment,) = json.loads(capsys.readouterr().out)["segments"]
+        assert " ".join(word["text"] for word in segment["words"]) == segment["text"]
+        assert main(["transcribe", "--model", str(package), "--words", files[0]]) == 2
+        assert "give --format json" in capsys.readouterr().err
 
     def test_a_bad_file_is_named_and_the_rest_are_written(
         self, package: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

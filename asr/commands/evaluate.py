@@ -7,16 +7,11 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from asr.commands.overrides import add_hot_words, is_override, with_overrides
 from asr.errors import ConfigError
 
-if TYPE_CHECKING:
-    from asr.config import Config
-
 DESCRIPTION = "measure the error rates of a model on prepared manifests"
-
-_OVERRIDE = "decoding."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +28,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-s", type=float, default=160.0, metavar="S", help="audio recognised at once (%(default)g s)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    add_hot_words(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="also write DIR/<manifest>.jsonl and .json")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIR",
+        help="also find the words' confidences and times, report how true they are, and write the reliability diagram to "
+        "DIR/<manifest>.calibration.svg and its figures to .json",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Score each manifest by itself; 2 if an utterance had to be left out, 0 otherwise."""
-    names = [item for item in args.manifests if not _is_override(item)]
+    names = [item for item in args.manifests if not is_override(item)]
     stems = _stems(names)
     if not args.batch_s > 0:
         raise ConfigError(f"--batch-s {args.batch_s:g}: expected seconds of audio, above 0")
@@ -46,15 +49,16 @@ def run(args: argparse.Namespace) -> int:
     from asr.data.manifest import check_output_folder, read_manifest
     from asr.data.progress import Progress
     from asr.decoding import build_decoder
+    from asr.decoding.confidence import Calibration
     from asr.package import read_package
     from asr.scoring.evaluation import evaluate
 
-    if args.output:
-        check_output_folder(args.output)
+    for folder in filter(None, (args.output, args.calibration)):
+        check_output_folder(folder)
     corpora = {name: read_manifest(name, args.folder) for name in names}
     package = read_package(Path(args.model), args.device)
-    config = _with_overrides(package.config, [item for item in args.manifests if _is_override(item)])
-    decoder = build_decoder(config.decoding, package.tokenizer)
+    config = with_overrides(package.config, [item for item in args.manifests if is_override(item)], args.hotwords)
+    decoder = build_decoder(config.decoding, package.tokenizer, package.folder)
     n_left_out = 0
     for name, cuts in corpora.items():
         total_s = round(sum(cut.duration for cut in cuts))
@@ -66,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
                 corpus=name,
                 checkpoint=package.checkpoint_hash,
                 batch_s=args.batch_s,
+                words=Calibration.configured(config.decoding) if args.calibration else None,
                 on_progress=lambda seconds, progress=progress: progress.advance(round(seconds)),  # type: ignore[misc]
             )
         for reason in result.left_out.values():
@@ -73,12 +78,10 @@ def run(args: argparse.Namespace) -> int:
         print(result.summary(), flush=True)
         if args.output:
             result.write(args.output, stems[name])
+        if result.calibration is not None:
+            result.calibration.write(args.calibration, stems[name], title=name)
         n_left_out += len(result.left_out)
     return 2 if n_left_out else 0
-
-
-def _is_override(item: str) -> bool:
-    return item.startswith(_OVERRIDE) and "=" in item
 
 
 def _stems(names: Sequence[str]) -> dict[str, str]:
@@ -93,27 +96,3 @@ def _stems(names: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"manifest {name}: another one's results are called {stem} as well; evaluate them one by one")
         stems[name] = stem
     return stems
-
-
-def _with_overrides(config: Config, overrides: Sequence[str]) -> Config:
-    """Return the package's configuration with settings of the decoder replaced."""
-    import dataclasses
-
-    import yaml
-
-    from asr.config import from_mapping
-
-    mapping = dataclasses.asdict(config)
-    for override in overrides:
-        key, _, value = override.removeprefix(_OVERRIDE).partition("=")
-        node = mapping["decoding"]
-        *sections, leaf = key.split(".")
-        for section in sections:
-            node = node.setdefault(section, {})
-            if not isinstance(node, dict):
-                raise ConfigError(f"unknown key {_OVERRIDE}{key}: {section} is a single value and holds no {leaf}")
-        try:
-            node[leaf] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"{override!r}: the value is not valid YAML; quote special characters") from None
-    return from_mapping(mapping)

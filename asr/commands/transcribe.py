@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.commands.overrides import add_hot_words, is_override, with_overrides
 from asr.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
@@ -25,11 +26,18 @@ _CLEAR_LINE = "\r\x1b[K"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("files", nargs="+", metavar="FILE", help="audio: wav, flac, ogg, opus, mp3, m4a or mp4, at any rate")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="audio: wav, flac, ogg, opus, mp3, m4a or mp4, at any rate; settings of the decoder, such as decoding.beam=100",
+    )
     parser.add_argument("--model", metavar="PATH", help=f"folder of a model package (default: ${_MODEL_VARIABLE})")
     parser.add_argument("--format", choices=("txt", "json"), default="txt", help="what to write (default: txt)")
+    parser.add_argument("--words", action="store_true", help="find the times and confidences of words (with --format json)")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="write DIR/<name>.<format> for each file instead")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    add_hot_words(parser)
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's choice)")
 
 
@@ -41,13 +49,19 @@ def run(args: argparse.Namespace) -> int:
             f"no model is named: give --model PATH or set {_MODEL_VARIABLE}. A model package is what `asr train` writes to "
             "runs/NAME/package; scripts/quickstart trains a small one in minutes"
         )
+    if args.words and args.format != "json":
+        raise ConfigError(f"--words with --format {args.format}: only json shows words; give --format json")
+    overrides = [item for item in args.files if is_override(item) and not os.path.exists(item)]
+    args.files = [item for item in args.files if item not in overrides]
+    if not args.files:
+        raise ConfigError(f"no audio file is named beside {overrides[0]}; expected at least one")
     from asr.data.manifest import check_output_folder
     from asr.transcription.writers import output_paths
 
     if args.output:
         check_output_folder(args.output)
     paths = output_paths(args.files, args.output, args.format) if args.output else []
-    recogniser = _load(model, args)
+    recogniser = _load(model, overrides, args)
     with _progress(args.files) as progress:
         results = recogniser.transcribe_many(args.files, on_progress=lambda seconds: progress.advance(round(seconds)))
         n_bad = sum(not _deliver(result, args, paths[index] if paths else None) for index, result in enumerate(results))
@@ -62,14 +76,19 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _load(model: str, args: argparse.Namespace) -> Recogniser:
+def _load(model: str, overrides: list[str], args: argparse.Namespace) -> Recogniser:
+    import dataclasses
+
     import torch
 
-    import asr
+    from asr.package import read_package
+    from asr.transcription.recogniser import Recogniser
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    return asr.load_model(model, device=args.device)
+    package = read_package(Path(model), args.device)
+    config = with_overrides(package.config, overrides, args.hotwords)
+    return Recogniser(dataclasses.replace(package, config=config), words=args.words)
 
 
 def _progress(files: list[str]) -> Progress:

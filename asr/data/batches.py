@@ -1,7 +1,7 @@
-"""Utterances to padded batches: decoded audio kept in memory, speed perturbation, and the order of an epoch.
+"""Utterances to padded batches: decoded audio kept in memory, perturbed, and the order of an epoch.
 
-Everything random here follows from the seed, the epoch and the utterance's id, so a run repeats exactly, whatever the number
-of worker processes.
+Everything random here follows from the seed, the epoch and the utterance's id, so a run repeats whatever the number of worker
+processes: exactly where all have as many threads (a worker has one), to the last bit of resampling otherwise.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from asr.audio import load_audio, resample
 from asr.config import Config
 from asr.data.batch import Batch
 from asr.data.manifest import transcript
+from asr.data.perturb import change_speed, through_mp3
 from asr.errors import AudioError, DataError
 
 if TYPE_CHECKING:
@@ -75,17 +76,28 @@ class SpeechDataset(Dataset[Batch]):
     speeds
         Factors of which each utterance is given one anew in each epoch: 1.1 makes it 10 % shorter and its pitch higher.
         Empty is off.
+    mp3_kbps, mp3_fraction
+        Bit rates (kbit/s) of which this share of the utterances is given one anew in each epoch. Empty is off.
     seed
-        Decides the factors, together with the epoch and the utterance's id.
+        Decides these, together with the epoch and the utterance's id.
     cache
         Where decoded audio is kept.
     """
 
     def __init__(
-        self, sample_rate: int, *, speeds: Sequence[float] = (), seed: int = 0, cache: AudioCache | None = None
+        self,
+        sample_rate: int,
+        *,
+        speeds: Sequence[float] = (),
+        mp3_kbps: Sequence[int] = (),
+        mp3_fraction: float = 0.0,
+        seed: int = 0,
+        cache: AudioCache | None = None,
     ) -> None:
         self.sample_rate = sample_rate
         self.speeds = tuple(speeds)
+        self.mp3_kbps = tuple(mp3_kbps)
+        self.mp3_fraction = mp3_fraction
         self.seed = seed
         self.epoch = 0
         self.cache = cache if cache is not None else AudioCache(0.0)
@@ -110,11 +122,21 @@ class SpeechDataset(Dataset[Batch]):
         """Return the factor that an utterance is given in the current epoch."""
         if not self.speeds:
             return 1.0
-        digest = hashlib.blake2b(f"{self.seed} {self.epoch} {utterance_id}".encode(), digest_size=8).digest()
-        return self.speeds[int.from_bytes(digest, "little") % len(self.speeds)]
+        return self.speeds[self._draw("", utterance_id) % len(self.speeds)]
+
+    def bit_rate(self, utterance_id: str) -> int | None:
+        """Return the bit rate of MP3 (kbit/s) that an utterance goes through in the current epoch, if any."""
+        if not self.mp3_kbps or self._draw("mp3 ", utterance_id) / 2**64 >= self.mp3_fraction:
+            return None
+        return self.mp3_kbps[self._draw("kbps ", utterance_id) % len(self.mp3_kbps)]
+
+    def _draw(self, purpose: str, utterance_id: str) -> int:
+        """Return a random number of 64 bits that the seed, the epoch and the utterance decide."""
+        text = f"{purpose}{self.seed} {self.epoch} {utterance_id}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
     def _waveform(self, cut: Cut) -> np.ndarray:
-        """``(sample,)`` float32 of one utterance, perturbed in speed."""
+        """``(sample,)`` float32 of one utterance, perturbed."""
         key = f"{cut.id} {_plain_file(cut)} {cut.start} {cut.duration} {self.sample_rate}"
         samples = self.cache.get(key)
         if samples is None:
@@ -125,25 +147,9 @@ class SpeechDataset(Dataset[Batch]):
                 self.cache.put(key, samples)
         if samples is not None:
             waveform = samples.astype(np.float32) / np.float32(_INT16_SCALE)
-        return change_speed(waveform, self.speed(cut.id))
-
-
-def change_speed(waveform: np.ndarray, factor: float) -> np.ndarray:
-    """Play a waveform faster (``factor`` above 1) or slower, as a tape would.
-
-    Parameters
-    ----------
-    waveform
-        ``(sample,)`` float32.
-    factor
-        New speed over old, to two decimals.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(ceil(sample / factor),)`` float32.
-    """
-    return resample(waveform, round(factor * 100), 100)
+        waveform = change_speed(waveform, self.speed(cut.id))
+        kbps = self.bit_rate(cut.id)
+        return waveform if kbps is None else through_mp3(waveform, self.sample_rate, kbps)
 
 
 class SpeechLoader(DataLoader[Batch]):
@@ -201,7 +207,7 @@ class EvaluationBatches:
 def training_loader(
     cuts: CutSet, config: Config, *, cache: AudioCache | None = None, world_size: int = 1, rank: int = 0
 ) -> SpeechLoader:
-    """Shuffled batches of similar durations, with speed perturbation.
+    """Shuffled batches of similar durations, perturbed.
 
     Parameters
     ----------
@@ -224,7 +230,14 @@ def training_loader(
         speeds = ()
     if cache is None:
         cache = AudioCache(config.trainer.cache_gib)
-    dataset = SpeechDataset(config.frontend.sample_rate, speeds=speeds, seed=config.seed, cache=cache)
+    dataset = SpeechDataset(
+        config.frontend.sample_rate,
+        speeds=speeds,
+        mp3_kbps=config.augment.mp3_kbps,
+        mp3_fraction=config.augment.mp3_fraction,
+        seed=config.seed,
+        cache=cache,
+    )
     sampler = _training_sampler(short_enough(cuts, config), config, world_size, rank)
     return _loader(dataset, sampler, config.trainer.workers)
 

@@ -1,25 +1,32 @@
-"""Log-probabilities to text."""
+"""Log-probabilities to text.
+
+Nothing is imported before it is used: the processes that :mod:`asr.decoding.pool` starts need little of it, and no torch.
+"""
 
 from __future__ import annotations
 
-from asr.config import DecodingConfig
-from asr.decoding.decoder import Decoder
-from asr.decoding.greedy import GreedyDecoder
-from asr.decoding.hypothesis import Hypothesis
-from asr.errors import ConfigError
-from asr.text import Tokenizer
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["Decoder", "GreedyDecoder", "Hypothesis", "build_decoder"]
+if TYPE_CHECKING:
+    from asr.decoding.build import build_decoder as build_decoder
+    from asr.decoding.decoder import Decoder as Decoder
+    from asr.decoding.greedy import GreedyDecoder as GreedyDecoder
+    from asr.decoding.hypothesis import Hypothesis as Hypothesis
+    from asr.decoding.hypothesis import Word as Word
+
+__all__ = ["Decoder", "GreedyDecoder", "Hypothesis", "Word", "build_decoder"]
+
+_MODULES = {
+    "build_decoder": "build",
+    "Decoder": "decoder",
+    "GreedyDecoder": "greedy",
+    "Hypothesis": "hypothesis",
+    "Word": "hypothesis",
+}
 
 
-def build_decoder(config: DecodingConfig, tokenizer: Tokenizer) -> Decoder:
-    """Build the decoder that the configuration describes.
-
-    Raises
-    ------
-    ConfigError
-        For a kind that does not exist.
-    """
-    if config.kind == "greedy":
-        return GreedyDecoder(tokenizer)
-    raise ConfigError(f"decoding.kind={config.kind!r}: there is only 'greedy'")
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"asr.decoding.{_MODULES[name]}"), name)

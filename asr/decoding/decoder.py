@@ -27,6 +27,15 @@ class Decoder(ABC):
     def signature(self) -> str:
         """The settings on which the text depends, in one line without spaces."""
 
+    @property
+    def writes_words(self) -> bool:
+        """Whether the text holds words of the language; without a lexicon, a network of phones writes phones."""
+        return self.tokenizer.writes_words
+
+    def reference(self, text: str) -> str:
+        """Return what a perfect hypothesis would say for this transcript, for scoring to compare with."""
+        return self.tokenizer.normalise(text) if self.writes_words else self.tokenizer.reference(text)
+
     @abstractmethod
     def decode(self, log_probs: torch.Tensor, n_frames: torch.Tensor) -> list[Hypothesis]:
         """Return the best hypothesis of each utterance.

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import torch
 from torch import nn
 
 from asr.config import RecurrentConfig
 from asr.features import length_mask
 from asr.model.norm import LockedDropout, SequenceNorm
+
+State: TypeAlias = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
+"""What one layer carries from frame to frame: ``(1, batch, hidden_size)``, for an LSTM a pair of them (output, cell)."""
 
 CELLS: dict[str, type[nn.RNN | nn.LSTM | nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -65,6 +71,16 @@ class RecurrentLayer(nn.Module):
             index = reverse_index(n_frames, x.shape[1])
             backward = self.backward_cell(reorder(x, index))[0]
             y = torch.cat([y, reorder(backward, index)], dim=2)
+        return self.finish(y, n_frames)
+
+    def forward_from(self, x: torch.Tensor, n_frames: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
+        """Go on from a state; see :meth:`RecurrentStack.forward_from`."""
+        assert self.backward_cell is None, "a layer that reads backwards cannot go on from a state"
+        y, state = self.forward_cell(x, state)
+        return self.finish(y, n_frames), state
+
+    def finish(self, y: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
+        """Normalise the cells' output and apply dropout."""
         normalised: torch.Tensor = self.dropout(self.norm(y, length_mask(n_frames, y.shape[1])))
         return normalised
 
@@ -106,3 +122,32 @@ class RecurrentStack(nn.Module):
             x = layer(x, n_frames)
             outputs.append(x)
         return outputs
+
+    def forward_from(
+        self, x: torch.Tensor, n_frames: torch.Tensor, states: Sequence[State] | None
+    ) -> tuple[torch.Tensor, list[State]]:
+        """Go on where an earlier call ended: a sequence in pieces gives what it gives in one.
+
+        Parameters
+        ----------
+        x
+            ``(batch, frame, input_size)``. All layers read forwards only.
+        n_frames
+            ``(batch,)`` integers.
+        states
+            Of each layer, from the call before; None is the beginning, zeros.
+
+        Returns
+        -------
+        y
+            ``(batch, frame, output_size)`` of the last layer; undefined beyond each length.
+        states
+            After the last frame, padding included: those of a row without padding can be gone on from.
+        """
+        x = self.norm(x, length_mask(n_frames, x.shape[1]))
+        after: list[State] = []
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, RecurrentLayer)
+            x, state = layer.forward_from(x, n_frames, None if states is None else states[index])
+            after.append(state)
+        return x, after

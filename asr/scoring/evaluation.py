@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,15 @@ import numpy as np
 from asr.data.batches import EvaluationBatches, SpeechDataset
 from asr.data.manifest import replacing, transcript
 from asr.decoding import Decoder, Hypothesis
-from asr.decoding.waveforms import decode_waveforms
+from asr.decoding.confidence import Calibration
+from asr.decoding.hypothesis import Word
+from asr.decoding.waveforms import align_waveforms, decode_waveforms
 from asr.errors import AudioError, DataError
 from asr.model.acoustic import SpeechModel
+from asr.scoring.calibration import CalibrationReport, calibration_report
 from asr.scoring.score import Score, score
 from asr.scoring.signature import signature
+from asr.scoring.times import TimeErrors, time_errors
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -36,7 +40,7 @@ class Evaluation:
     corpus
         Name of the manifest.
     score
-        Error rates, both sides normalised by the tokenizer.
+        Error rates of words, or of phones where the decoder writes those.
     hypotheses
         By utterance id, those that were scored.
     left_out
@@ -49,6 +53,10 @@ class Evaluation:
         Seconds of wall-clock time it took, reading included.
     signature
         What the score depends on.
+    calibration
+        How true the words' confidences are, where it was asked for.
+    times
+        How far the words' times are from the aligned transcripts', where it was asked for.
     """
 
     corpus: str
@@ -59,6 +67,8 @@ class Evaluation:
     audio_s: float
     elapsed_s: float
     signature: str
+    calibration: CalibrationReport | None = None
+    times: TimeErrors | None = None
 
     def summary(self) -> str:
         """Return the lines that ``asr evaluate`` prints."""
@@ -71,6 +81,7 @@ class Evaluation:
             lines.append(f"left out of the score: {len(self.left_out)} utterances whose audio cannot be read")
         if self.unknown:
             lines.append(f"references with characters the model cannot write: {len(self.unknown)} (scored as they are)")
+        lines += [part.summary() for part in (self.calibration, self.times) if part is not None]
         return "\n".join([*lines, f"signature {self.signature}"])
 
     def to_mapping(self) -> dict[str, Any]:
@@ -113,6 +124,7 @@ def evaluate(
     corpus: str,
     checkpoint: str,
     batch_s: float = 160.0,
+    words: Calibration | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Evaluation:
     """Recognise a corpus and score it.
@@ -124,11 +136,13 @@ def evaluate(
     model
         In evaluation mode, on the device to use.
     decoder
-        Its tokenizer normalises both sides.
+        It says what a perfect hypothesis would be.
     corpus, checkpoint
         Name of the manifest and hash of the weights, for the signature.
     batch_s
         Audio recognised at once (s), padding included; it bounds memory and changes no text.
+    words
+        Also find the words' confidences, calibrated so, and times, and report how true they are; by default neither is found.
     on_progress
         Called after each batch with the seconds of audio in it.
 
@@ -140,9 +154,16 @@ def evaluate(
     started = time.monotonic()
     left_out: dict[str, str] = {}
     found: dict[str, Hypothesis] = {}
+    said: dict[str, tuple[Word, ...] | None] = {}
+    texts = {cut.id: transcript(cut) for cut in cuts}
     audio_s = 0.0
-    for ids, waveforms in _batches(cuts, model, batch_s, left_out):
-        found.update(zip(ids, decode_waveforms(model, decoder, waveforms), strict=True))
+    for ids, waveforms in read_batches(cuts, model, batch_s, left_out):
+        found.update(zip(ids, decode_waveforms(model, decoder, waveforms, words=words), strict=True))
+        if words is not None:
+            began = time.monotonic()
+            aligned = align_waveforms(model, decoder.tokenizer, waveforms, [texts[utterance] for utterance in ids])
+            said.update(zip(ids, aligned, strict=True))
+            started += time.monotonic() - began  # no part of recognition
         batch_audio_s = sum(map(len, waveforms)) / model.frontend.config.sample_rate
         audio_s += batch_audio_s
         if on_progress is not None:
@@ -151,12 +172,15 @@ def evaluate(
         reason = next(iter(left_out.values()), "there are none")
         raise DataError(f"{corpus}: no utterance could be recognised; the first reason: {reason}")
     elapsed_s = time.monotonic() - started
-    references = {cut.id: transcript(cut) for cut in cuts if cut.id in found}
+    references = {utterance: text for utterance, text in texts.items() if utterance in found}
     hypotheses = {utterance: found[utterance] for utterance in references}
     tokenizer = decoder.tokenizer
+    perfect = {utterance: decoder.reference(text) for utterance, text in references.items()}
+    scored = score(perfect, {key: value.text for key, value in hypotheses.items()})
+    calibration, times = _word_reports(scored, hypotheses, said) if words is not None else (None, None)
     return Evaluation(
         corpus=corpus,
-        score=score(references, {key: value.text for key, value in hypotheses.items()}, normalise=tokenizer.normalise),
+        score=scored,
         hypotheses=hypotheses,
         left_out=left_out,
         unknown=tuple(utterance for utterance, text in references.items() if tokenizer.unknown(text)),
@@ -167,12 +191,32 @@ def evaluate(
             corpus=[corpus],
             references=references,
             decoder=decoder.signature,
-            normaliser=tokenizer.normaliser,
+            normaliser=tokenizer.normaliser + ("" if decoder.writes_words else f"+{tokenizer.kind}"),
         ),
+        calibration=calibration,
+        times=times,
     )
 
 
-def _batches(
+def _word_reports(
+    scored: Score,
+    hypotheses: Mapping[str, Hypothesis],
+    said: Mapping[str, tuple[Word, ...] | None],
+) -> tuple[CalibrationReport, TimeErrors]:
+    references = {row.id: row.reference for row in scored.utterances}
+    found = {utterance: hypotheses[utterance].words for utterance in references}
+    pairs, n_left_out = [], 0
+    for utterance, reference in references.items():
+        aligned, texts = said[utterance], reference.split()
+        if aligned is None:
+            n_left_out += 1
+            continue
+        # Where the decoder writes phones, words are compared as their phones.
+        pairs.append(([replace(word, text=text) for word, text in zip(aligned, texts, strict=True)], found[utterance]))
+    return calibration_report(references, found), time_errors(pairs, n_left_out)
+
+
+def read_batches(
     cuts: CutSet, model: SpeechModel, batch_s: float, left_out: dict[str, str]
 ) -> Iterator[tuple[list[str], list[np.ndarray]]]:
     """Yield ids and waveforms; an utterance that cannot be read goes to ``left_out``, and the others go on."""

@@ -17,6 +17,7 @@ from asr.data.manifest import replacing, transcript
 from asr.errors import DataError, TextError
 from asr.model.acoustic import SpeechModel
 from asr.text import Tokenizer
+from asr.text.normaliser import shortened
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
+SHOWN_WORDS = 50
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,24 @@ def check_transcripts(cuts: CutSet, tokenizer: Tokenizer, corpus: str) -> None:
     Raises
     ------
     DataError
-        With the number of faulty transcripts, the first of them, and what they hold.
+        With the number of faulty transcripts, the first of them, and the words that cannot be spelled.
     """
     faults = []
+    words: Counter[str] = Counter()
     for cut in cuts:
         try:
-            tokenizer.encode(tokenizer.normalise(transcript(cut)))
+            tokenizer.encode(transcript(cut))
         except TextError as error:
             faults.append(f"  {cut.id}: {error}")
+            words.update(word for word in tokenizer.normalise(transcript(cut)).split() if not tokenizer.spell(word))
     if faults:
         more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        named = ", ".join(shortened(word) for word, _ in words.most_common(SHOWN_WORDS))
+        more += f"\nWords that cannot be spelled ({len(words)}): {named}{', ...' if len(words) > SHOWN_WORDS else ''}"
         raise DataError(
-            f"{corpus}: {len(faults)} of {len(cuts)} transcripts hold characters that tokens.alphabet lacks:\n"
+            f"{corpus}: {len(faults)} of {len(cuts)} transcripts cannot be written in tokens.kind={tokenizer.kind}:\n"
             + "\n".join(faults[:SHOWN])
-            + f"{more}\nCorrect the transcripts and prepare them again, or add the characters to tokens.alphabet."
+            + f"{more}\n{tokenizer.remedy}"
         )
 
 
@@ -64,7 +70,7 @@ def find_fault(cut: Cut, config: Config, tokenizer: Tokenizer, model: SpeechMode
     if cut.duration > config.trainer.max_duration_s:
         detail = f"{cut.duration:.1f} s; trainer.max_duration_s is {config.trainer.max_duration_s:g} s"
         return LeftOut(cut.id, "too long", detail)
-    tokens = tokenizer.encode(tokenizer.normalise(transcript(cut)))
+    tokens = tokenizer.encode(transcript(cut))
     if not tokens:
         return LeftOut(cut.id, "empty transcript", f"{transcript(cut)!r} is empty after normalisation")
     fastest = max(config.augment.speed, default=1.0)
@@ -73,7 +79,7 @@ def find_fault(cut: Cut, config: Config, tokenizer: Tokenizer, model: SpeechMode
     needed = minimum_frames(tokens)
     if n_frames < needed:
         detail = (
-            f"{len(tokens)} labels need {needed} output frames (one a label, one more for each doubled letter) but "
+            f"{len(tokens)} tokens need {needed} output frames (one a token, one more for each doubled token) but "
             f"{cut.duration:.2f} s give {n_frames} at speed {fastest:g}; lower model.cnn.time_strides or augment.speed, or see "
             f"whether the transcript belongs to this audio"
         )

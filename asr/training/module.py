@@ -25,6 +25,9 @@ from asr.training.schedule import build_optimizer, learning_rate_factor
 
 logger = logging.getLogger(__name__)
 
+TOKENIZER = "tokenizer"
+"""Where a checkpoint holds what makes the tokenizer."""
+
 
 @dataclass
 class Validation:
@@ -74,7 +77,7 @@ class SpeechModule(LightningModule):
 
     def encode(self, batch: Batch) -> list[list[int]]:
         """Return the target tokens of each utterance."""
-        return [self.tokenizer.encode(self.tokenizer.normalise(text)) for text in batch.texts]
+        return [self.tokenizer.encode(text) for text in batch.texts]
 
     def training_loss(self, batch: Batch) -> torch.Tensor:
         """Return the CTC loss a token of a batch, SpecAugment included."""
@@ -164,6 +167,9 @@ class SpeechModule(LightningModule):
                     buffer.copy_(buffers[name])
             self.zero_grad(set_to_none=True)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[TOKENIZER] = self.tokenizer.to_mapping()
+
     def on_validation_epoch_start(self) -> None:
         self.validation = Validation()
 
@@ -173,7 +179,7 @@ class SpeechModule(LightningModule):
         self.validation.loss += ctc_loss(log_probs, n_out, targets, normalise=False).item()
         self.validation.n_tokens += sum(map(len, targets))
         for utterance, text, hypothesis in zip(batch.ids, batch.texts, self.decoder.decode(log_probs, n_out), strict=True):
-            self.validation.references[utterance] = self.tokenizer.normalise(text)
+            self.validation.references[utterance] = self.decoder.reference(text)
             self.validation.hypotheses[utterance] = hypothesis.text
 
     def on_validation_epoch_end(self) -> None:
@@ -189,7 +195,7 @@ class SpeechModule(LightningModule):
         if not any(gathered.hypotheses.values()):
             logger.info(
                 "every hypothesis is empty: the network writes blanks only. That is usual in the first epochs; if the training "
-                "loss stays near 2.9 for many more, raise optim.lr, lower trainer.batch_s (more steps) or normalise by batch."
+                "loss stops falling near 3, raise optim.lr, lower trainer.batch_s (more steps) or normalise by batch."
             )
 
     def show_samples(self, gathered: Validation) -> None:

@@ -10,7 +10,9 @@ import yaml
 
 from asr.config import Config, from_mapping
 from asr.errors import ConfigError, DataError
+from asr.text import Tokenizer, tokenizer_from_mapping
 from asr.training.checkpoints import LAST
+from asr.training.module import TOKENIZER
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,20 @@ def read_settings(path: Path) -> Config:
             f"{path}: the settings of the run cannot be read ({reason}). Put them back, remove {LAST} to train from the start, "
             "or choose another folder with output=..."
         ) from None
+
+
+def read_tokenizer(checkpoint: Path) -> Tokenizer | None:
+    """Return the tokenizer that a checkpoint's network writes; None where the configuration alone decides it.
+
+    Transcripts that have changed since the run began would give other pieces or phones, which the weights do not fit.
+
+    Raises
+    ------
+    PackageError
+        The checkpoint holds one that cannot be used.
+    """
+    mapping = torch.load(checkpoint, map_location="cpu", weights_only=True).get(TOKENIZER)
+    return None if mapping is None else tokenizer_from_mapping(mapping, str(checkpoint))
 
 
 def check_checkpoint(path: Path, epochs: int) -> None:

@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from asr.card import build_card
 from asr.config import Config, to_yaml
 from asr.data.batches import count_batches, evaluation_loader, longest_batch
-from asr.data.manifest import check_output_folder, read_manifest, replacing
+from asr.data.manifest import check_output_folder, read_manifest, replacing, transcript
 from asr.errors import ConfigError, StorageError
 from asr.model.acoustic import SpeechModel
 from asr.package import check_replaceable, write_package
@@ -31,7 +31,7 @@ from asr.training.data import SpeechData
 from asr.training.module import SpeechModule
 from asr.training.processes import failure_of_another, lost_another
 from asr.training.progress import Progress, show_time
-from asr.training.resume import SETTINGS, find_checkpoint
+from asr.training.resume import SETTINGS, find_checkpoint, read_tokenizer
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -73,9 +73,10 @@ def train(config: Config) -> int:
     check_output_folder(folder)
     check_replaceable(folder / PACKAGE)
     with logging_to(folder / "train.log", is_main):
-        tokenizer = build_tokenizer(config.tokens)
-        cuts, dev = read_corpora(config, tokenizer)
+        cuts = read_manifest(config.corpus.train, config.corpus.manifests)
         resume_from = find_checkpoint(folder, config)
+        tokenizer = prepare_tokenizer(config, cuts, resume_from)
+        dev = read_dev(config, tokenizer)
         set_up_torch(config)
         sized = SpeechModel(config.frontend, config.model, len(tokenizer))
         report = folder / "left-out.jsonl" if is_main else None
@@ -97,26 +98,39 @@ def train(config: Config) -> int:
         return 0
 
 
-def read_corpora(config: Config, tokenizer: Tokenizer) -> tuple[CutSet, CutSet | None]:
-    """Return the utterances to train on and those to validate with, their transcripts checked.
+def prepare_tokenizer(config: Config, cuts: CutSet, resume_from: Path | None) -> Tokenizer:
+    """Return the tokenizer of the run, which its first start makes; the training transcripts are checked against it.
+
+    Raises
+    ------
+    ConfigError, DataError
+        For transcripts that it cannot be made of, or that it cannot write.
+    """
+    tokenizer = read_tokenizer(resume_from) if resume_from is not None else None
+    if tokenizer is None:
+        tokenizer = build_tokenizer(config.tokens, lambda: map(transcript, cuts))
+    check_transcripts(cuts, tokenizer, "corpus.train")
+    return tokenizer
+
+
+def read_dev(config: Config, tokenizer: Tokenizer) -> CutSet | None:
+    """Return the utterances to validate with, their transcripts checked.
 
     Raises
     ------
     ConfigError, DataError
         For manifests that cannot be used.
     """
-    cuts = read_manifest(config.corpus.train, config.corpus.manifests)
-    check_transcripts(cuts, tokenizer, "corpus.train")
     if not config.corpus.dev:
         logger.warning("corpus.dev is empty: no validation; the package will hold the last weights, not the best")
-        return cuts, None
+        return None
     dev = read_manifest(config.corpus.dev, config.corpus.manifests)
     check_transcripts(dev, tokenizer, "corpus.dev")
     if len(dev) < config.trainer.devices:
         raise ConfigError(
             f"trainer.devices={config.trainer.devices}: more processes than the {len(dev)} utterances of corpus.dev"
         )
-    return cuts, dev
+    return dev
 
 
 def set_up_torch(config: Config) -> None:
@@ -201,6 +215,11 @@ def announce(config: Config, data: SpeechData, module: SpeechModule, epoch_batch
         f"{n_parameters:,} parameters, {len(module.tokenizer)} tokens, {1 / module.model.frame_s:.1f} output frames a second; "
         f"{config.trainer.epochs} epochs of {epoch_batches} batches, {precision}, output in {config.output}"
     )
+    if not module.decoder.writes_words:
+        logger.info(
+            "the decoder writes phones, not words: dev WER counts the words whose phones are not all right, dev CER the "
+            "letters that write the phones"
+        )
 
 
 def build_trainer(config: Config, data: SpeechData, epoch_batches: int, precision: Any) -> tuple[Trainer, Checkpoints]:

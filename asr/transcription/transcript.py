@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from asr.decoding.hypothesis import Word
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -15,11 +17,19 @@ class Segment:
         Its place in the audio, in seconds.
     text
         What was said in it; never empty.
+    words
+        Its words with their times in the whole audio and their confidences, where they were asked for.
     """
 
     start_s: float
     end_s: float
     text: str
+    words: tuple[Word, ...] = ()
+
+    @property
+    def confidence(self) -> float | None:
+        """The mean confidence of the words, which is the share of them that should be right; None without words."""
+        return sum(word.confidence for word in self.words) / len(self.words) if self.words else None
 
 
 @dataclass(frozen=True)

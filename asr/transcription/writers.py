@@ -6,10 +6,11 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from asr.data.manifest import replacing
 from asr.errors import ConfigError
-from asr.transcription.transcript import Transcript
+from asr.transcription.transcript import Segment, Transcript
 
 FORMATS = ("txt", "json")
 
@@ -23,7 +24,8 @@ def render(transcript: Transcript, format: str) -> str:
         What to show.
     format
         ``txt`` is the text alone; ``json`` has the keys file, duration_s, text, segments (start_s, end_s, text) and model
-        (name, checkpoint).
+        (name, checkpoint). Segments whose words were found have also confidence and words (text, start_s, end_s,
+        confidence).
     """
     if format == "txt":
         return transcript.text + "\n"
@@ -33,13 +35,26 @@ def render(transcript: Transcript, format: str) -> str:
         "file": transcript.file,
         "duration_s": round(transcript.duration_s, 3),
         "text": transcript.text,
-        "segments": [
-            {"start_s": round(segment.start_s, 3), "end_s": round(segment.end_s, 3), "text": segment.text}
-            for segment in transcript.segments
-        ],
+        "segments": [_segment(segment) for segment in transcript.segments],
         "model": {"name": transcript.model_name, "checkpoint": transcript.checkpoint_hash},
     }
     return json.dumps(mapping, ensure_ascii=False) + "\n"
+
+
+def _segment(segment: Segment) -> dict[str, Any]:
+    mapping: dict[str, Any] = {"start_s": round(segment.start_s, 3), "end_s": round(segment.end_s, 3), "text": segment.text}
+    if segment.confidence is not None:
+        mapping["confidence"] = round(segment.confidence, 3)
+        mapping["words"] = [
+            {
+                "text": word.text,
+                "start_s": round(word.start_s, 3),
+                "end_s": round(word.end_s, 3),
+                "confidence": round(word.confidence, 3),
+            }
+            for word in segment.words
+        ]
+    return mapping
 
 
 def output_paths(sources: Iterable[str], folder: Path, format: str) -> list[Path]:

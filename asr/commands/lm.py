@@ -1,0 +1,170 @@
+"""``asr lm``: train, measure and try out language models."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from asr.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from asr.language import LanguageModel
+
+DESCRIPTION = "train, measure and try out language models"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes options between positional arguments, as the other commands do; argparse's own subcommands do not."""
+
+    _inside = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._inside:
+            return super().parse_known_args(args, namespace)
+        self._inside = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._inside = False
+
+
+Actions: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+
+class _TrainHelp(argparse.Action):
+    """Help that lists all that can be set, the user's own files included."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
+        from asr.language.config import describe_training
+
+        print(f"{parser.format_help()}\n{describe_training(namespace.config_dir)}")
+        parser.exit()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare one subcommand for each thing to do."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
+    _add_train(actions)
+    _add_score(actions)
+    _add_predict(actions)
+    _add_sample(actions)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked for."""
+    return {"train": _train, "score": _score, "predict": _predict, "sample": _sample}[args.action](args)
+
+
+def _add(actions: Actions, name: str, text: str, *, add_help: bool = True) -> _Parser:
+    return actions.add_parser(name, help=text, description=text, add_help=add_help)
+
+
+def _add_train(actions: Actions) -> None:
+    parser = _add(actions, "train", "train a language model on texts and write its package", add_help=False)
+    parser.epilog = "example: asr lm train lm=ngram text=[novels.txt.xz,librispeech/train-clean-5] output=runs/lm/novels"
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="lm=ngram, lm=lstm, or KEY=VALUE, in any order")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder with your own files lm/NAME.yaml")
+    parser.add_argument("--print-config", action="store_true", help="print the composed configuration as YAML, and stop")
+    parser.add_argument(
+        "-h", "--help", action=_TrainHelp, nargs=0, default=argparse.SUPPRESS, help="show this and all that can be set"
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="MODEL", help="language model package, or a KenLM file")
+    parser.add_argument("--device", default="cpu", help="where an LSTM runs: cpu (default), cuda, ...")
+
+
+def _add_score(actions: Actions) -> None:
+    parser = _add(actions, "score", "perplexity and out-of-vocabulary rate of texts")
+    parser.add_argument("model", metavar="MODEL", help="language model package, or a KenLM file")
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="text files (plain, .xz, .gz, .bz2) or manifests")
+    parser.add_argument("--compare", metavar="MODEL2", help="a second model on the same texts, with the difference")
+    parser.add_argument("--text-ids", action="store_true", help="lines of the texts begin with an id")
+    parser.add_argument("--manifests", metavar="DIR", default="data/manifests", help="their folder (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="where an LSTM runs: cpu (default), cuda, ...")
+
+
+def _add_predict(actions: Actions) -> None:
+    parser = _add(actions, "predict", "the likeliest next words after the beginning of a sentence")
+    parser.add_argument("text", metavar="TEXT", help='such as "i grew up in france i speak fluent"; "" is a sentence\'s start')
+    _add_model(parser)
+    parser.add_argument("-n", type=int, default=10, metavar="N", help="how many (%(default)s)")
+
+
+def _add_sample(actions: Actions) -> None:
+    parser = _add(actions, "sample", "write sentences drawn from a language model")
+    _add_model(parser)
+    parser.add_argument("text", nargs="?", default="", metavar="TEXT", help="how each begins")
+    parser.add_argument("-n", type=int, default=5, metavar="N", help="how many (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed writes the same (%(default)s)")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="below 1 likelier words gain, above 1 others (%(default)g)"
+    )
+
+
+def _train(args: argparse.Namespace) -> int:
+    from asr.language.config import compose_training
+
+    config = compose_training(args.overrides, args.config_dir)
+    if args.print_config:
+        from asr.config import to_yaml
+
+        print(to_yaml(config), end="")
+        return 0
+    from asr.language.training import train_language_model
+
+    return train_language_model(config)
+
+
+def _score(args: argparse.Namespace) -> int:
+    from asr.data.progress import Progress
+    from asr.language import load_language_model
+    from asr.language.perplexity import compare, measure, why_incomparable
+    from asr.language.texts import find_sources, read_text
+
+    texts = [text for source in find_sources(args.texts, args.manifests, text_ids=args.text_ids) for text in read_text(source)]
+    models = [load_language_model(path, args.device) for path in (args.model, args.compare) if path]
+    results = []
+    for model in models:
+        sentences = [words for text in texts if (words := model.normalise(text))]
+        if not sentences:
+            raise DataError(f"no sentence is left of {', '.join(args.texts)} after normalisation")
+        with Progress("scoring", len(sentences), "sentences", sys.stderr) as progress:
+            result = measure(model, sentences, progress.advance)
+        print(f"{model.description}\n{result.summary()}\nsignature {model.signature}", flush=True)
+        results.append(result)
+    if len(models) == 2:
+        if len(results[0].sentences) != len(results[1].sentences) or results[0].n_words != results[1].n_words:
+            raise ConfigError("the models' normalisers make different words of this text, so they cannot be compared on it")
+        comparison, reason = compare(*results), why_incomparable(*models)
+        print(comparison.summary())
+        print(f"these two cannot be compared so: {reason}" if reason else comparison.verdict)
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    if args.n < 1:
+        raise ConfigError(f"-n {args.n}: expected 1 or more")
+    model, history = _model_and_words(args)
+    for word, probability in model.next_words(history, args.n):
+        print(f"{probability:8.4f}  {word}")
+    return 0
+
+
+def _sample(args: argparse.Namespace) -> int:
+    if args.n < 1 or not args.temperature > 0:
+        raise ConfigError(f"-n {args.n} --temperature {args.temperature:g}: expected 1 or more, and a number above 0")
+    model, history = _model_and_words(args)
+    for text in model.sample(args.n, seed=args.seed, temperature=args.temperature, history=history):
+        print(text)
+    return 0
+
+
+def _model_and_words(args: argparse.Namespace) -> tuple[LanguageModel, list[str]]:
+    from asr.language import load_language_model
+
+    model = load_language_model(args.model, args.device)
+    return model, model.normalise(args.text)

@@ -1,0 +1,127 @@
+"""Words and names that are made likelier: a list in the settings, on the command line or in a file."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.errors import ConfigError
+from asr.text import Tokenizer
+
+_MOST_SPELLINGS = 16
+
+
+@dataclass(frozen=True)
+class HotWord:
+    """A word or phrase.
+
+    Attributes
+    ----------
+    words
+        Its words, normalised.
+    weight
+        How many times the usual bonus it gets.
+    spellings
+        Its token sequences, boundaries between the words.
+    """
+
+    words: tuple[str, ...]
+    weight: float
+    spellings: tuple[tuple[int, ...], ...]
+
+
+def read_hot_words(argument: str) -> list[str]:
+    """Return hot words from the command line: ``word,word:weight,a whole phrase`` or a file with one of them a line.
+
+    Empty lines of a file, and those that begin with ``#``, are left out.
+
+    Raises
+    ------
+    ConfigError
+        A file that cannot be read, or nothing in it.
+    """
+    path = Path(argument)
+    if path.is_file():
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: hot words cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        items = [line for line in lines if not line.lstrip().startswith("#")]
+    else:
+        items = argument.split(",")
+    found = [item.strip() for item in items if item.strip()]
+    if not found:
+        raise ConfigError(
+            f"hot words {argument!r}: there are none; expected a file with a word or phrase a line, or WORD,WORD:WEIGHT"
+        )
+    return found
+
+
+def split_weight(item: str) -> tuple[str, float]:
+    """Split ``words:weight``; the weight is 1 where there is none.
+
+    Raises
+    ------
+    ConfigError
+        For a weight that is no number above 0.
+    """
+    words, colon, weight = item.rpartition(":")
+    if not colon:
+        return item, 1.0
+    try:
+        value = float(weight)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1e3:
+        raise ConfigError(
+            f"hot word {item!r}: the weight {weight!r} is no number above 0 and below 1000; expected WORD:WEIGHT, such as "
+            "lisbon:1.5"
+        )
+    return words, value
+
+
+def spell_hot_words(
+    items: Sequence[str], tokenizer: Tokenizer, lexicon: Mapping[str, Sequence[tuple[int, ...]]]
+) -> list[HotWord]:
+    """Find the spellings of hot words.
+
+    Parameters
+    ----------
+    items
+        Each ``WORD`` or ``WORD:WEIGHT``; of one that is named twice the last counts.
+    tokenizer
+        Normalises them, and spells what the lexicon lacks.
+    lexicon
+        Spellings of known words.
+
+    Raises
+    ------
+    ConfigError
+        For one that holds nothing, or what the model cannot write.
+    """
+    weights: dict[tuple[str, ...], float] = {}
+    for item in items:
+        text, weight = split_weight(item)
+        words = tuple(tokenizer.normalise(text).split())
+        if not words:
+            raise ConfigError(f"hot word {item!r}: nothing of it is left after normalisation; expected a word or phrase")
+        weights[words] = weight
+    new = tokenizer.spell_many([word for words in weights for word in words if word not in lexicon])
+    found = []
+    for words, weight in weights.items():
+        parts = [lexicon.get(word) or new.get(word) or () for word in words]
+        missing = [word for word, part in zip(words, parts, strict=True) if not part]
+        if missing:
+            raise ConfigError(
+                f"hot word {' '.join(words)!r}: the model cannot write {missing[0]!r}; its tokens are {tokenizer.kind}"
+            )
+        ways = itertools.islice(itertools.product(*parts), _MOST_SPELLINGS)
+        found.append(HotWord(words, weight, tuple(_joined(way, tokenizer.boundary) for way in ways)))
+    return found
+
+
+def _joined(parts: Sequence[tuple[int, ...]], boundary: int | None) -> tuple[int, ...]:
+    between = () if boundary is None else (boundary,)
+    return tuple(token for index, part in enumerate(parts) for token in (*(between if index else ()), *part))

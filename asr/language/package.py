@@ -1,0 +1,219 @@
+"""Language model packages: a folder that holds all of a language model, and that cannot run code.
+
+=============================  =======================================================================
+``config.yaml``                format version, kind, unit, normaliser, hash of the model, facts
+``ngram.bin``, ``ngram.arpa``  an n-gram model in one of KenLM's formats
+``model.safetensors``          an LSTM's weights
+``vocabulary.txt``             its units, most frequent first, with their counts
+``README.md``                  the card: what it is, how good, how to use it
+=============================  =======================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import asr
+from asr.errors import ConfigError, PackageError
+from asr.language.kenlm import read_header
+from asr.language.model import LanguageModel
+from asr.language.ngram import NgramModel, file_hash, load_kenlm
+from asr.language.units import Characters, Pieces, Units, Words, plain_units
+from asr.language.vocabulary import read_vocabulary
+from asr.text import Normaliser
+
+FORMAT = 1
+CONFIG_NAME = "config.yaml"
+CARD_NAME = "README.md"
+NGRAM_NAMES = {"binary": "ngram.bin", "arpa": "ngram.arpa"}
+LSTM_NAME = "model.safetensors"
+_KENLM_SUFFIXES = (".arpa", ".arpa.gz", ".bin", ".binary", ".mmap", ".klm")
+_KEYS = {"format", "kind", "unit", "file", "sha256", "tokens", "model", "training"}
+_MAX_TEXT_BYTES = 1 << 18
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a working folder whose contents take the place of ``folder`` when the block ends without an error.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds something other than a language model package.
+    """
+    folder = folder.absolute()
+    check_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        work.chmod(0o755)
+        yield work
+        replace_folder(folder, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def replace_folder(folder: Path, work: Path) -> None:
+    """Put the finished folder in place; the one it replaces comes back if that fails."""
+    if not folder.exists():
+        os.rename(work, folder)
+        return
+    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+    os.replace(folder, old)
+    try:
+        os.rename(work, folder)
+    except OSError:
+        os.rename(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Make sure that a package may be written there: nothing, an empty folder or a language model package is there now.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds something else, or is a file.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if folder.is_dir() and (folder / CONFIG_NAME).is_file() and (folder / "vocabulary.txt").is_file():
+        return
+    raise ConfigError(f"{folder} exists and is not a language model package; remove it or choose another output")
+
+
+def write_config(
+    folder: Path, file: Path, *, kind: str, unit: str, form: Normaliser, model: Mapping[str, Any], training: Mapping[str, Any]
+) -> None:
+    """Write ``config.yaml``.
+
+    Parameters
+    ----------
+    folder
+        The package's.
+    file
+        The model's file, of which the hash is noted.
+    kind, unit
+        ``ngram`` or ``lstm``; what it reads and writes.
+    form
+        Brings text into the form that it was trained on.
+    model
+        What is needed to build it again.
+    training
+        Facts for readers.
+    """
+    content = {
+        "format": FORMAT,
+        "kind": kind,
+        "unit": unit,
+        "file": file.name,
+        "sha256": file_hash(file),
+        "tokens": form.settings,
+        "model": dict(model),
+        "training": {"asr": asr.__version__, **training},
+    }
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
+
+
+def load_language_model(path: Path | str, device: str = "cpu") -> LanguageModel:
+    """Read a language model.
+
+    Parameters
+    ----------
+    path
+        Folder of a language model package, or a KenLM file (ARPA, gzipped or not, or binary) from elsewhere, whose words are
+        taken as they stand.
+    device
+        Where an LSTM runs; n-gram models have no use for it.
+
+    Returns
+    -------
+    LanguageModel
+        An :class:`asr.language.ngram.NgramModel` or :class:`asr.language.lstm.LstmModel`.
+
+    Raises
+    ------
+    PackageError
+        There is none, or it is incomplete, corrupt or not one of ours.
+    """
+    path = Path(path)
+    if path.is_file():
+        return load_kenlm(path)
+    if not path.is_dir():
+        kinds = ", ".join(_KENLM_SUFFIXES)
+        raise PackageError(f"{path}: not found; expected the folder of a language model package, or a KenLM file ({kinds})")
+    config = _read_config(path)
+    form = _read_form(path, config)
+    file = path / str(config["file"])
+    _check_file(path, file, str(config["sha256"]))
+    words = read_vocabulary(path).units
+    if config["kind"] == "ngram":
+        return NgramModel(file, read_header(file), _read_units(path, config, form), words, form)
+    from asr.language.lstm_package import read_lstm, read_units  # they need torch
+
+    units = read_units(path) if config["unit"] == Pieces.name else _read_units(path, config, form)
+    return read_lstm(file, config["model"], units, words, form, device)
+
+
+def _check_file(folder: Path, file: Path, expected: str) -> None:
+    allowed = {*NGRAM_NAMES.values(), LSTM_NAME}
+    if file.name not in allowed or file.parent != folder:
+        raise PackageError(f"{folder / CONFIG_NAME}: file is {file.name!r}; expected one of {', '.join(sorted(allowed))}")
+    if not file.is_file():
+        raise PackageError(f"{file}: not found; the package is incomplete: copy it again")
+    if file_hash(file) != expected:
+        raise PackageError(
+            f"{file}: its content is not what {CONFIG_NAME} says (SHA-256 {file_hash(file)[:12]}, expected {expected[:12]}); "
+            "it is truncated or was changed: copy the package again"
+        )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_NAME
+    try:
+        if path.stat().st_size > _MAX_TEXT_BYTES:
+            raise PackageError(f"{path}: {path.stat().st_size} bytes; expected {_MAX_TEXT_BYTES} at most")
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PackageError(f"{path}: not found; {folder} is no language model package, or incomplete") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise PackageError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(config, dict) or config.get("kind") not in ("ngram", "lstm"):
+        raise PackageError(f"{path}: not the configuration of a language model package (kind: ngram or lstm)")
+    if config.get("format") != FORMAT:
+        raise PackageError(f"{path}: format {config.get('format')!r}, but asr {asr.__version__} reads format {FORMAT}")
+    if config.keys() != _KEYS:
+        raise PackageError(f"{path}: expected the keys {', '.join(sorted(_KEYS))}; got {', '.join(sorted(map(str, config)))}")
+    return config
+
+
+def _read_form(folder: Path, config: Mapping[str, Any]) -> Normaliser:
+    path = folder / CONFIG_NAME
+    tokens = config["tokens"]
+    names = {"alphabet", "case", "punctuation"}
+    if not isinstance(tokens, dict) or tokens.keys() != names or not all(isinstance(value, str) for value in tokens.values()):
+        raise PackageError(f"{path}: tokens: expected the texts alphabet, case and punctuation")
+    try:
+        return Normaliser(**tokens)
+    except ConfigError as error:
+        raise PackageError(f"{path}: {error}") from None
+
+
+def _read_units(folder: Path, config: Mapping[str, Any], form: Normaliser) -> Units:
+    path = folder / CONFIG_NAME
+    if config["unit"] not in (Words.name, Characters.name):
+        raise PackageError(f"{path}: unit is {config['unit']!r}; expected word, character, or in an LSTM's package subword")
+    try:
+        return plain_units(str(config["unit"]), form)
+    except ConfigError as error:
+        raise PackageError(f"{path}: {error}") from None

@@ -1,0 +1,63 @@
+"""What is shown while a search runs: a line for each trial, and how far it has come."""
+
+from __future__ import annotations
+
+import io
+import sys
+from types import TracebackType
+
+from asr.data.progress import Progress
+from asr.tuning.posteriors import Posteriors
+from asr.tuning.search import Search
+from asr.tuning.trial import Trial
+
+
+class Display:
+    """Lines on standard output, and on a terminal a bar on standard error.
+
+    Parameters
+    ----------
+    audio_s
+        Length of the development set (s).
+    """
+
+    def __init__(self, audio_s: float) -> None:
+        self._on_terminal = sys.stderr.isatty()
+        self._progress = self._bar("network", audio_s)
+
+    def _bar(self, label: str, audio_s: float) -> Progress:
+        return Progress(label, round(audio_s), "s of audio", sys.stderr if self._on_terminal else io.StringIO())
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._progress.__exit__(kind, error, traceback)
+
+    def advance(self, seconds: float) -> None:
+        """Count audio as done."""
+        self._progress.advance(round(seconds))
+
+    def computed(self, posteriors: Posteriors) -> None:
+        """Say what the network's output takes, and count the decoding from here on."""
+        where = "a temporary file" if posteriors.on_disk else "memory"
+        audio_s = sum(posteriors.durations_s)
+        self._print(
+            f"{len(posteriors.ids)} utterances, {audio_s / 3600:.3f} h: log-probabilities of {posteriors.n_frames} frames and "
+            f"{posteriors.n_tokens} tokens take {posteriors.n_bytes / 2**20:.1f} MiB of {where}"
+        )
+        self._progress = self._bar("decoding", audio_s)
+
+    def plan(self, seconds: float) -> None:
+        """Say how much audio is still to be decoded, at most."""
+        self._progress.total = self._progress.done + max(1, round(seconds))
+
+    def trial(self, trial: Trial, search: Search) -> None:
+        """Show a trial."""
+        self._print(trial.line(search.n_trials) + ("  best" if trial is search.best else ""))
+
+    def _print(self, line: str) -> None:
+        if self._on_terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+        print(line, flush=True)

@@ -1,0 +1,119 @@
+"""A tuned decoder into its model package, with the language models that it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from asr.card import add_tuning
+from asr.config import DecodingConfig
+from asr.data.manifest import replacing
+from asr.decoding.lexicon import load_ngram, load_words, token_names
+from asr.package import CARD_NAME, ModelPackage, self_contained, update_package
+from asr.tuning.picture import draw
+from asr.tuning.tuner import Tuning
+
+FOLDER = "tuning"
+LOG_NAME = "tuning.jsonl"
+PICTURE_NAME = "tuning.png"
+
+
+def records(tuning: Tuning, title: str) -> dict[str, bytes]:
+    """Return the contents of ``tuning.jsonl``, a line a trial, and of ``tuning.png``, by name."""
+    lines = [json.dumps(trial.to_mapping(), ensure_ascii=False) + "\n" for trial in tuning.trials]
+    return {LOG_NAME: "".join(lines).encode(), PICTURE_NAME: draw(tuning, title)}
+
+
+def write_records(contents: Mapping[str, bytes], folder: Path) -> None:
+    """Write files, each whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        A file cannot be written.
+    """
+    for name, content in contents.items():
+        with replacing(folder / name) as stream:
+            stream.write(content)
+
+
+def store(
+    package: ModelPackage, tuning: Tuning, manifests: Sequence[str], *, copy: bool, files: Mapping[str, bytes]
+) -> list[str]:
+    """Write the tuned settings into the package, whole or not at all.
+
+    Parameters
+    ----------
+    package
+        The package.
+    tuning
+        What the search found.
+    manifests
+        Names of what it was tuned on.
+    copy
+        Copy language models and the lexicon from elsewhere into the package, so that it needs nothing else.
+    files
+        Further files, by path inside the package.
+
+    Returns
+    -------
+    list of str
+        Paths inside the package of what was copied.
+
+    Raises
+    ------
+    PackageError
+        The package may not be written to.
+    """
+    # How many processes decode is a matter of the machine.
+    decoding = dataclasses.replace(tuning.config, jobs=package.config.decoding.jobs)
+    score = tuning.decoded.score
+    card = package.folder / CARD_NAME
+    copies: dict[str, Path] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        if copy:
+            decoding = _with_lexicon(decoding, package, Path(scratch) / "lexicon.tsv")
+            decoding, copies = self_contained(decoding, package.folder)
+        update_package(
+            package.folder,
+            dataclasses.replace(package.config, decoding=decoding),
+            add_tuning(
+                card.read_text(encoding="utf-8") if card.is_file() else "",
+                decoder=tuning.decoded.decoder,
+                manifests=manifests,
+                score=score,
+            ),
+            files={**files, **copies},
+            facts={**package.facts, "tuning": _facts(tuning, manifests)},
+        )
+    return list(copies)
+
+
+def _facts(tuning: Tuning, manifests: Sequence[str]) -> dict[str, Any]:
+    score = tuning.decoded.score
+    return {
+        "date": datetime.date.today().isoformat(),
+        "manifests": list(manifests),
+        "utterances": len(score.utterances),
+        "trials": len(tuning.trials),
+        "decoder": tuning.decoded.decoder,
+        "wer": score.wer.to_mapping(),
+        "cer": score.cer.to_mapping(),
+    }
+
+
+def _with_lexicon(config: DecodingConfig, package: ModelPackage, file: Path) -> DecodingConfig:
+    """Write down the words' pronunciations where they would come from a voice, which another machine may have otherwise."""
+    is_spelled = config.lm is not None and config.lexicon and config.lexicon_file is None
+    if package.tokenizer.writes_words or not is_spelled:
+        return config
+    model = load_ngram(config, package.folder)
+    if token_names(model, package.tokenizer) is not None:
+        return config
+    load_words(model, package.tokenizer, None).lexicon.save(file, package.tokenizer)
+    return dataclasses.replace(config, lexicon_file=str(file))

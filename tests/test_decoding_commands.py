@@ -1,0 +1,156 @@
+"""Beam search, language models and hot words through the commands, in Python, and inside model packages."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exhaustive import write_arpa
+
+import asr
+from asr.cli import main
+from asr.config import DecodingConfig
+from asr.decoding import pool
+from asr.decoding.reading import Reading, Search, SearchOptions
+from asr.errors import ConfigError, Failure, PackageError
+from asr.package import read_package, write_package
+
+
+@pytest.fixture
+def arpa(tmp_path: Path) -> Path:
+    return write_arpa(tmp_path / "words.arpa")
+
+
+def transcribe(package: Path, wav: Path, *settings: str, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(["transcribe", "--model", str(package), *settings, str(wav)]) == 0
+    return capsys.readouterr().out
+
+
+def test_settings_and_hot_words_of_transcribe(
+    package: Path, tone_wav: Path, arpa: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    free = transcribe(package, tone_wav, "decoding.kind=beam", capsys=capsys)
+    assert free.strip()
+    closed = transcribe(package, tone_wav, "decoding.kind=beam_ngram", f"decoding.lm={arpa}", capsys=capsys)
+    assert set(closed.split()) <= {"a", "b", "ab"}
+    wide = ["decoding.kind=beam", "decoding.beam=200", "decoding.beam_threshold=200", "decoding.hot_word_score=80"]
+    hot = transcribe(package, tone_wav, *wide, "--hotwords", "fg", capsys=capsys)
+    assert "fg" in hot.split()
+    assert "fg" not in free.split()
+
+
+def test_python(package: Path, tone_wav: Path) -> None:
+    settings = {"kind": "beam", "beam": 200, "beam_threshold": 200.0, "hot_words": ["fg"], "hot_word_score": 80.0}
+    assert "fg" in asr.load_model(package, decoding=settings).transcribe(tone_wav).text.split()
+    assert asr.load_model(package).decoder.signature == "greedy"
+    with pytest.raises(ConfigError, match=r"Did you mean decoding\.beam"):
+        asr.load_model(package, decoding={"beem": 3})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--hotwords", "zebra", "FILE"], "decoding.kind=beam"),
+        (["decoding.kind=beam"], "no audio file is named"),
+        (["decoding.kind=beam_ngram", "FILE"], "decoding.lm"),
+        (["decoding.kind=beam", "--hotwords", "42", "FILE"], "'42'"),
+    ],
+)
+def test_wrong_arguments(
+    arguments: list[str], message: str, package: Path, tone_wav: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(tone_wav) if item == "FILE" else item for item in arguments]
+    assert main(["transcribe", "--model", str(package), *files]) == 2
+    assert message in capsys.readouterr().err
+
+
+def with_language_model(package: Path, arpa: Path, folder: Path) -> Path:
+    """The package with a language model that lies elsewhere."""
+    loaded = read_package(package)
+    lexicon = arpa.with_name("words.tsv")
+    lexicon.write_text("a\ta\nb\tb\nab\ta b\n")
+    decoding = DecodingConfig(kind="beam_ngram", lm=str(arpa), lexicon_file=str(lexicon))
+    config = dataclasses.replace(loaded.config, decoding=decoding)
+    return write_package(folder, config, loaded.model, loaded.tokenizer, "card")
+
+
+def test_language_models_travel_in_the_package(
+    package: Path, arpa: Path, tone_wav: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = with_language_model(package, arpa, tmp_path / "mine" / "package")
+    text = transcribe(mine, tone_wav, capsys=capsys)
+    arpa.unlink()
+    arpa.with_name("words.tsv").unlink()
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(mine.parent, elsewhere)
+    loaded = read_package(elsewhere / "package")
+    assert (loaded.config.decoding.lm, loaded.config.decoding.lexicon_file) == ("language/ngram.arpa", "language/lexicon.tsv")
+    assert transcribe(elsewhere / "package", tone_wav, capsys=capsys) == text
+    # Written once more in the same place, it keeps what it has.
+    again = write_package(elsewhere / "package", loaded.config, loaded.model, loaded.tokenizer, "card")
+    assert transcribe(again, tone_wav, capsys=capsys) == text
+
+
+def test_links_out_of_the_language_folder(package: Path, arpa: Path, tmp_path: Path) -> None:
+    mine = with_language_model(package, arpa, tmp_path / "package")
+    (mine / "language" / "ngram.arpa").unlink()
+    (mine / "language" / "ngram.arpa").symlink_to(arpa)
+    with pytest.raises(PackageError, match=r"ngram\.arpa: a link that leads out"):
+        read_package(mine)
+
+
+def test_a_language_model_that_is_not_there_is_not_packed(package: Path, arpa: Path, tmp_path: Path) -> None:
+    loaded = read_package(package)
+    config = dataclasses.replace(loaded.config, decoding=DecodingConfig(kind="beam_ngram", lm=str(tmp_path / "nowhere.bin")))
+    with pytest.raises(PackageError, match=r"nowhere\.bin"):
+        write_package(tmp_path / "package", config, loaded.model, loaded.tokenizer, "card")
+    assert not (tmp_path / "package").exists()
+
+
+def test_words_with_a_language_model(package: Path, arpa: Path, tone_wav: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Words have times also where a lexicon wrote them."""
+    for settings in ([], ["decoding.lexicon=false"], ["decoding.optional_boundary=true"]):
+        printed = transcribe(
+            package,
+            tone_wav,
+            "decoding.kind=beam_ngram",
+            f"decoding.lm={arpa}",
+            *settings,
+            "--format",
+            "json",
+            "--words",
+            capsys=capsys,
+        )
+        (segment,) = json.loads(printed)["segments"]
+        assert [word["text"] for word in segment["words"]] == segment["text"].split()
+
+
+class Mortal(Search):
+    """Ends its process as long as a file is there."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def run(self, utterances: Sequence[np.ndarray], options: SearchOptions) -> list[list[Reading]]:
+        if self.file.exists():
+            os._exit(1)
+        return [[Reading((), (), (), 0.0, 0.0, float(len(utterance)))] for utterance in utterances]
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_no_end_of_waiting(tmp_path: Path) -> None:
+    file = tmp_path / "poison"
+    file.touch()
+    search, options = Mortal(file), SearchOptions(beam=1, threshold=1.0)
+    utterances = [np.zeros((n, 4), dtype=np.float32) for n in (3, 1, 2, 5)]
+    with pytest.raises(Failure, match=r"decoding\.jobs"):
+        pool.run(search, utterances, options, jobs=2)
+    file.unlink()
+    assert [readings[0].score for readings in pool.run(search, utterances, options, jobs=2)] == [3.0, 1.0, 2.0, 5.0]

@@ -1,0 +1,702 @@
+"""Tuning: the search finds known optima, and what it finds is what evaluation and transcription then use."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+import soundfile
+import torch
+from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+
+from asr.card import add_tuning
+from asr.cli import main
+from asr.config import Config, DecodingConfig, TokensConfig, from_mapping, options
+from asr.data.manifest import read_manifest, write_manifest
+from asr.decoding import build_decoder
+from asr.decoding.waveforms import decode_waveforms
+from asr.errors import ConfigError, DataError
+from asr.model.acoustic import SpeechModel
+from asr.package import read_package, self_contained, update_package, write_package
+from asr.scoring import score
+from asr.scoring.counts import Counts
+from asr.scoring.score import ErrorRate, Score
+from asr.text import build_tokenizer
+from asr.tuning import Key, Posteriors, Trial, Tuning, objective, searched_keys
+from asr.tuning import keys as keys_module
+from asr.tuning.objective import Decoded
+from asr.tuning.picture import draw
+from asr.tuning.search import Search
+from asr.tuning.summary import at_the_ends
+from asr.tuning.surface import Surface
+from asr.tuning.surrogate import GaussianProcess, spread
+
+RATE = 16000
+N_WORDS, N_WORDS_ON_PART = 9000, 2500
+
+
+# --- keys
+
+
+def names(config: DecodingConfig, wanted: tuple[str, ...] = (), fixed: tuple[str, ...] = ()) -> list[str]:
+    return [key.name for key in searched_keys(config, wanted, fixed)]
+
+
+def test_keys_are_those_that_change_what_the_decoder_writes() -> None:
+    assert names(DecodingConfig()) == ["blank_penalty", "prior_weight"]
+    assert names(DecodingConfig(kind="beam")) == ["blank_penalty", "prior_weight", "beam"]
+    ngram = DecodingConfig(kind="beam_ngram", lm="x")
+    assert names(ngram) == ["lm_weight", "word_score", "blank_penalty", "prior_weight", "beam"]
+    assert names(ngram, fixed=("beam", "lm_weight")) == ["word_score", "blank_penalty", "prior_weight"]
+    ngram.lexicon = False
+    assert "unknown_score" in names(ngram)
+
+
+def test_every_kind_of_decoder_has_keys() -> None:
+    kinds = options()["decoding.kind"].field.metadata["choices"]
+    assert set(kinds) <= set(keys_module._KINDS)
+
+
+def test_chosen_keys_and_ranges() -> None:
+    config = DecodingConfig(kind="beam_ngram", lm="x")
+    (weight, beam) = searched_keys(config, ["decoding.beam", "decoding.lm_weight=0.2:3"], ["beam"])
+    assert (weight.name, weight.low, weight.high) == ("lm_weight", 0.2, 3.0)
+    assert beam.name == "beam"
+
+
+@pytest.mark.parametrize(
+    ("kind", "item", "words"),
+    [
+        ("beam_ngram", "decoding.lm_weight=3:0.2", ("upside down", "0.2:3")),
+        ("beam_ngram", "decoding.lm_weight=1:1", ("empty",)),
+        ("beam_ngram", "decoding.lm_weigth=0:1", ("unknown key", "Did you mean decoding.lm_weight?")),
+        ("beam_ngram", "lm_weight=0:1", ("unknown key lm_weight", "decoding.lm_weight")),
+        ("beam_ngram", "decoding.lm_weight=0-1", ("two numbers with a colon",)),
+        ("beam_ngram", "decoding.lm_weight=0:1:2", ("two numbers with a colon",)),
+        ("beam_ngram", "decoding.lm_weight=-1:1", ("decoding.lm_weight=-1", "0 to 100")),
+        ("beam_ngram", "decoding.lm_weight=nan:1", ("decoding.lm_weight=nan", "0 to 100")),
+        ("beam_ngram", "decoding.beam=1.5:4", ("1.5 is not an integer",)),
+        ("beam_ngram", "decoding.kind=0:1", ("not searched", "decoding.word_score")),
+        ("greedy", "decoding.lm_weight=0:1", ("not searched with decoding.kind=greedy", "decoding.blank_penalty")),
+    ],
+)
+def test_bad_ranges_are_refused(kind: str, item: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as error:
+        searched_keys(DecodingConfig(kind=kind, lm="x"), [item], [])
+    assert all(word in str(error.value) for word in ("--keys", *words)), str(error.value)
+
+
+def test_nothing_to_tune_and_keys_named_twice_are_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing is left"):
+        searched_keys(DecodingConfig(), [], ["blank_penalty", "prior_weight"])
+    with pytest.raises(ConfigError, match="twice"):
+        searched_keys(DecodingConfig(), ["decoding.prior_weight", "decoding.prior_weight=0:1"], [])
+
+
+def test_values_are_round_and_stay_inside() -> None:
+    weight, beam = Key("lm_weight", 0.2, 3.0), Key("beam", 12, 200)
+    assert weight.value(0.0) == 0.2
+    assert weight.value(1.0) == 3.0
+    assert weight.value(0.5) == 1.6
+    assert weight.value(1 / 3) == 1.13
+    assert weight.share(1.6) == pytest.approx(0.5)
+    assert beam.value(0.1) == 31.0
+    assert [weight.rounded(-5.0), beam.rounded(1000.0)] == [0.2, 200.0]
+
+
+# --- the Gaussian process
+
+
+def matern(distance: float) -> float:
+    """Rasmussen and Williams 2006, equation 4.17."""
+    scaled = math.sqrt(5) * distance
+    return (1 + scaled + scaled**2 / 3) * math.exp(-scaled)
+
+
+def test_prediction_follows_the_equations() -> None:
+    points, values = np.array([[0.1], [0.4], [0.9]]), np.array([1.0, 0.2, 0.7])
+    process = GaussianProcess.fit(points, values)
+    (length,), noise, new = process.lengths, process.noise, 0.55
+    covariance = np.array([[matern(abs(a - b) / length) for b in points[:, 0]] for a in points[:, 0]]) + noise * np.eye(3)
+    inverse = np.linalg.inv(covariance)
+    cross = np.array([matern(abs(new - a) / length) for a in points[:, 0]])
+    mean = np.ones(3) @ inverse @ values / (np.ones(3) @ inverse @ np.ones(3))
+    variance = (values - mean) @ inverse @ (values - mean) / 3
+    found, deviation = process.predict(np.array([[new]]))
+    assert found[0] == pytest.approx(mean + cross @ inverse @ (values - mean))
+    assert deviation[0] == pytest.approx(math.sqrt(variance * (1 - cross @ inverse @ cross)))
+
+
+def test_lengths_tell_which_dimension_matters() -> None:
+    points = spread(40, 2)
+    process = GaussianProcess.fit(points, np.sin(6 * points[:, 0]))
+    assert process.lengths[0] < 1.0 < process.lengths[1]
+    new = np.array([[0.33, 0.5], [0.77, 0.2]])
+    assert process.predict(new)[0] == pytest.approx(np.sin(6 * new[:, 0]), abs=0.03)
+
+
+def test_expected_improvement_is_the_mean_of_what_may_come() -> None:
+    rng = np.random.default_rng(0)
+    points = spread(8, 1)
+    process = GaussianProcess.fit(points, (points[:, 0] - 0.6) ** 2 + 0.05 * rng.standard_normal(8))
+    new = np.array([[0.3], [0.62], [0.95]])
+    mean, deviation = process.predict(new)
+    lowest = process.predict(points)[0].min()
+    drawn = mean + deviation * rng.standard_normal((400_000, 3))
+    expected = np.maximum(lowest - drawn, 0).mean(axis=0)
+    assert process.expected_improvement(new) == pytest.approx(expected, rel=0.02, abs=1e-6)
+
+
+@pytest.mark.parametrize("n_keys", [1, 2, 4])
+def test_spread_points_fill_the_space(n_keys: int) -> None:
+    points = spread(1000, n_keys)
+    assert points.shape == (1000, n_keys)
+    counts = [np.histogram(column, bins=10, range=(0, 1))[0] for column in points.T]
+    assert all(90 <= count <= 110 for column in counts for count in column)
+    if n_keys == 2:  # as many points as a grid has fields hit most of them; points at random would hit 63
+        assert len({tuple((10 * point).astype(int)) for point in points[:100]}) > 75
+
+
+# --- the search
+
+KEYS = [Key("lm_weight", 0, 3), Key("word_score", -4, 4), Key("blank_penalty", -1, 4), Key("beam", 12, 200)]
+START = {"lm_weight": 1.0, "word_score": 0.0, "blank_penalty": 0.0, "beam": 50.0}
+
+
+class Simulated:
+    """Trials of a decoder whose best settings are known; word score and language weight pull together, as they do."""
+
+    def __init__(self, noise: float = 0.0, beam_cost: Callable[[float], float] = lambda beam: 0.0) -> None:
+        self.optimum = {"lm_weight": 1.6, "word_score": 1.5, "blank_penalty": 1.0}
+        self.beam_cost = beam_cost
+        self.noise, self.random = noise, np.random.default_rng(7)
+        self.n = 0
+
+    def rate(self, settings: dict[str, float]) -> float:
+        x, y, z = (settings.get(name, best) - best for name, best in self.optimum.items())
+        worse = 0.4 * x**2 + 0.04 * (y - 1.2 * x) ** 2 + 0.05 * z**2
+        return min(1.0, 0.3 * (1 + worse) + self.beam_cost(settings.get("beam", 50.0)))
+
+    def __call__(self, settings: Any, whole: bool) -> Trial:
+        self.n += 1
+        n_words = N_WORDS if whole else N_WORDS_ON_PART
+        rate = self.rate(settings) * (1.0 if whole else 1.08)  # the part is a little harder
+        errors = round(n_words * rate + self.noise * math.sqrt(n_words) * self.random.standard_normal())
+        counts = Counts(errors, 0, 0, n_words)
+        return Trial(self.n, dict(settings), whole, 10, 60.0, counts, counts, 1.0, "simulated")
+
+
+def run(simulated: Simulated, keys: list[Key] = KEYS, **changes: Any) -> Search:
+    search = Search(keys, START, simulated, **{"n_trials": 50, "seed": 1, "has_part": True, **changes})
+    search.run()
+    return search
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+@pytest.mark.parametrize("has_part", [True, False])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_optimum_is_found(noise: float, has_part: bool, seed: int) -> None:
+    simulated = Simulated(noise)
+    search = run(simulated, seed=seed, has_part=has_part)
+    assert simulated.rate(START) > 0.36
+    assert simulated.rate(dict(search.best.settings)) < 0.307
+    assert search.best.whole
+    assert len(search.trials) <= 50
+    assert has_part == any(not trial.whole for trial in search.trials)
+
+
+def test_the_same_seed_tries_the_same() -> None:
+    one, two, other = (run(Simulated(0.1), seed=seed).trials for seed in (3, 3, 4))
+    assert one == two
+    assert one != other
+
+
+@pytest.mark.parametrize("n_trials", [1, 2, 3, 7, 20])
+def test_trials_are_bounded_and_one_is_of_everything(n_trials: int) -> None:
+    search = run(Simulated(0.3), n_trials=n_trials)
+    assert len(search.trials) <= n_trials
+    assert search.n_trials == len(search.trials)
+    assert search.best.whole
+
+
+def test_a_search_that_can_gain_nothing_ends_early() -> None:
+    simulated = Simulated()
+    simulated.rate = lambda settings: 0.5  # type: ignore[method-assign]
+    search = run(simulated)
+    assert len(search.trials) < 30
+
+
+def test_equal_errors_are_told_apart_by_characters_and_then_by_weight() -> None:
+    def trial(number: int, weight: float, characters: int) -> Trial:
+        counts = Counts(10, 0, 0, 100), Counts(characters, 0, 0, 500)
+        return Trial(number, {"lm_weight": weight}, True, 1, 1.0, *counts, 1.0, "x")
+
+    trials = [trial(1, 2.0, 30), trial(2, 1.0, 31), trial(3, 1.5, 30), trial(4, 0.5, 40)]
+    search = Search(KEYS[:1], START, lambda *_: trials[0], n_trials=5, seed=1, has_part=False)
+    search.trials.extend(trials)
+    assert search.best.number == 3
+
+
+@pytest.mark.parametrize(
+    ("costs", "best"),
+    [
+        ({12: 0.05, 25: 0.02, 50: 0.0, 100: 0.0, 200: 0.0}, 50),
+        ({12: 0.05, 25: 0.0009, 50: 0.0, 100: 0.0, 200: 0.0}, 25),
+        ({12: 0.0, 25: 0.0, 50: 0.0, 100: 0.0, 200: 0.0}, 12),
+        ({12: 0.3, 25: 0.2, 50: 0.1, 100: 0.05, 200: 0.0}, 200),
+        ({12: 0.3, 25: 0.2, 50: 0.1, 100: 0.0009, 200: 0.0}, 100),
+    ],
+)
+def test_the_smallest_beam_that_costs_next_to_nothing_is_taken(costs: dict[int, float], best: int) -> None:
+    search = run(Simulated(beam_cost=lambda beam: costs[round(beam)]))
+    assert search.best.settings["beam"] == best
+    alone = run(Simulated(beam_cost=lambda beam: costs[round(beam)]), n_trials=5, keys=[Key("beam", 12, 200)])
+    assert alone.best.settings == {"beam": best}
+
+
+def test_the_surface_is_on_the_level_of_all_utterances() -> None:
+    simulated = Simulated()
+    search = run(simulated)
+    surface = Surface.fit(search.trials, KEYS[:3], True, search.best.settings["beam"])
+    for settings in (START, {**simulated.optimum, "beam": 50.0}):
+        shares = np.array([[key.share(settings[key.name]) for key in KEYS[:3]]])
+        assert surface.wer(shares)[0] == pytest.approx(simulated.rate(settings), rel=0.03)
+        assert surface.wer(shares, -1)[0] <= surface.wer(shares)[0] <= surface.wer(shares, 1)[0]
+
+
+def tuning(search: Search) -> Tuning:
+    nothing = ErrorRate(Counts(), 0.0, 0.0)
+    decoded = Decoded(Score(nothing, nothing, ()), {}, "simulated", 1.0)
+    return Tuning(DecodingConfig(), tuple(search.keys), tuple(search.trials), search.best, decoded, False)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("keys", [KEYS, KEYS[:2], KEYS[2:], KEYS[2:3], KEYS[3:], [*KEYS[:3], Key("prior_weight", 0, 1)]])
+def test_a_picture_of_any_keys(keys: list[Key]) -> None:
+    start = {**START, "prior_weight": 0.0}
+    search = Search(keys, start, Simulated(0.1), n_trials=20, seed=1, has_part=len(keys) > 1)
+    search.run()
+    found = tuning(search)
+    drawn = draw(found, "title")
+    assert drawn == draw(found, "title")
+    width, height = (int.from_bytes(drawn[place : place + 4], "big") for place in (16, 20))  # of the PNG's header
+    n_lines = len(keys) - 2 if len(keys) - ("beam" in [key.name for key in keys]) >= 2 else len(keys)
+    n_rows = math.ceil(n_lines / 3)
+    assert width == 1320
+    assert height == pytest.approx(200 * (0.4 + 4.4 * (n_lines < len(keys)) + 2.3 * n_rows), abs=2)
+    plane = matplotlib.image.imread(io.BytesIO(drawn))
+    assert len(np.unique(plane.reshape(-1, plane.shape[2]), axis=0)) > 10
+
+
+def test_equal_trials_make_a_picture() -> None:
+    simulated = Simulated()
+    simulated.rate = lambda settings: 0.0  # type: ignore[method-assign]
+    assert draw(tuning(run(simulated, n_trials=8)), "title").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("value", "beam", "named"),
+    [(0.0, 50.0, []), (3.0, 50.0, ["lm_weight=3 "]), (1.0, 200.0, ["beam=200 "]), (1.0, 12.0, []), (1.0, 100.0, [])],
+)
+def test_best_values_at_the_end_of_their_range_are_named(value: float, beam: float, named: list[str]) -> None:
+    keys = [KEYS[0], KEYS[3]]
+    search = Search(keys, {"lm_weight": value, "beam": beam}, Simulated(), n_trials=1, seed=1, has_part=False)
+    search.run()
+    lines = at_the_ends(tuning(search))
+    assert len(lines) == len(named)
+    assert all(part in line and "--keys decoding." in line for part, line in zip(named, lines, strict=True))
+
+
+# --- the network's output
+
+
+def recording(path: Path, seconds: float, seed: int) -> Recording:
+    rng = np.random.default_rng(seed)
+    loudness = np.repeat(rng.uniform(0.01, 0.3, 40), round(seconds * RATE / 40))
+    soundfile.write(path, loudness * rng.normal(0, 0.3, len(loudness)), RATE)
+    return Recording.from_file(path, recording_id=path.stem)
+
+
+def cut(audio: Recording, text: str) -> MonoCut:
+    supervision = SupervisionSegment(audio.id, audio.id, 0.0, audio.duration, text=text)
+    return MonoCut(audio.id, 0.0, audio.duration, channel=0, recording=audio, supervisions=[supervision])
+
+
+@pytest.fixture
+def manifests(package: Path, tmp_path: Path) -> Path:
+    """A folder with the manifest ``tiny/dev``: noise, and of what the network writes for it every third word is missing."""
+    loaded = read_package(package)
+    cuts = []
+    for index in range(10):
+        audio = recording(tmp_path / f"u{index}.wav", 0.6 + 0.23 * index, index)
+        waveform = soundfile.read(tmp_path / f"u{index}.wav", dtype="float32")[0]
+        (hypothesis,) = decode_waveforms(loaded.model, build_decoder(DecodingConfig(), loaded.tokenizer), [waveform])
+        cuts.append(cut(audio, " ".join(word for n, word in enumerate(hypothesis.text.split()) if n % 3 != 1)))
+    write_manifest(cuts, tmp_path / "manifests" / "tiny" / "dev.jsonl.gz")
+    return tmp_path / "manifests"
+
+
+def compute(package: Path, cuts: CutSet, limit_bytes: int = 10**9) -> Posteriors:
+    return Posteriors.compute(cuts, read_package(package).model, batch_s=4.0, limit_bytes=limit_bytes)
+
+
+def test_output_is_that_of_the_network_in_memory_and_on_disk(package: Path, manifests: Path) -> None:
+    cuts = read_manifest("tiny/dev", manifests)
+    in_memory, on_disk = compute(package, cuts), compute(package, cuts, 0)
+    assert (in_memory.on_disk, on_disk.on_disk) == (False, True)
+    assert in_memory.ids == on_disk.ids == tuple(cut.id for cut in cuts)
+    assert in_memory.n_bytes == sum(row.nbytes for row in in_memory.rows)
+    model = read_package(package).model
+    for utterance, one, other in zip(cuts, in_memory.rows, on_disk.rows, strict=True):
+        waveform = torch.from_numpy(soundfile.read(utterance.recording.sources[0].source, dtype="float32")[0])
+        with torch.inference_mode():
+            alone, n_frames = model(waveform[None], torch.tensor([len(waveform)]))
+        assert one.shape == (int(n_frames), model.n_tokens)
+        assert one == pytest.approx(alone[0, : int(n_frames)].numpy(), abs=1e-4)
+        assert np.array_equal(one, other)
+
+
+def test_batches_hold_every_chosen_utterance_once_unchanged(package: Path, manifests: Path) -> None:
+    posteriors = compute(package, read_manifest("tiny/dev", manifests))
+    chosen = [7, 0, 3]
+    found = {}
+    for batch, log_probs, n_frames in posteriors.batches(chosen):
+        found.update({index: row[:n].numpy() for index, row, n in zip(batch, log_probs, n_frames.tolist(), strict=True)})
+    assert sorted(found) == [0, 3, 7]
+    assert all(np.array_equal(found[index], posteriors.rows[index]) for index in chosen)
+
+
+def test_priors_are_mean_probabilities(package: Path, manifests: Path) -> None:
+    posteriors = compute(package, read_manifest("tiny/dev", manifests))
+    mean = np.exp(np.concatenate(posteriors.rows).astype(np.float64)).mean(axis=0)
+    assert posteriors.log_priors() == pytest.approx(np.log(mean), abs=1e-4)
+    assert np.exp(posteriors.log_priors()).sum() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_unreadable_audio_is_named(package: Path, manifests: Path, tmp_path: Path) -> None:
+    cuts = read_manifest("tiny/dev", manifests)
+    (tmp_path / "u3.wav").write_bytes(b"no audio")
+    posteriors = compute(package, cuts)
+    assert list(posteriors.left_out) == ["u3"]
+    assert "u3" not in posteriors.ids
+    assert len(posteriors.ids) == 9
+    for path in tmp_path.glob("*.wav"):
+        path.unlink()
+    with pytest.raises(DataError, match="no utterance could be recognised"):
+        compute(package, cuts)
+
+
+# --- the command
+
+
+@pytest.fixture
+def mine(package: Path, tmp_path: Path) -> Path:
+    """A copy of the package, to be changed."""
+    return Path(shutil.copytree(package, tmp_path / "mine"))
+
+
+@pytest.fixture
+def arpa(package: Path, manifests: Path, tmp_path: Path) -> Path:
+    """A word unigram model with back-off of the transcripts' words."""
+    words = sorted({word for cut in read_manifest("tiny/dev", manifests) for word in cut.supervisions[0].text.split()})
+    path = tmp_path / "elsewhere" / "words.arpa"
+    path.parent.mkdir()
+    write_arpa(path, words)
+    return path
+
+
+def write_arpa(path: Path, words: list[str]) -> None:
+    lines = [f"{-math.log10(len(words) + 3):.4f}\t{word}\t-0.3" for word in ("</s>", "<unk>", *words)]
+    text = ["\\data\\", f"ngram 1={len(words) + 3}", "ngram 2=1", "", "\\1-grams:", "-99\t<s>\t-0.3", *lines]
+    path.write_text("\n".join([*text, "", "\\2-grams:", f"-0.5\t{words[0]} {words[1]}", "", "\\end\\", ""]))
+
+
+def tune(package: Path, manifests: Path, *more: str) -> int:
+    return main(["tune", str(package), "tiny/dev", "--manifests", str(manifests), *more])
+
+
+def line_of(printed: str, start: str) -> str:
+    (line,) = [line for line in printed.splitlines() if line.startswith(start)]
+    return line
+
+
+def score_lines(printed: str) -> list[str]:
+    decoder = line_of(printed, "signature ").split("|decoder:")[1].split("|")[0]
+    return [line_of(printed, "WER "), line_of(printed, "CER "), decoder]
+
+
+def test_evaluate_and_transcribe_use_what_was_tuned(
+    mine: Path, manifests: Path, arpa: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tmp_path / "before"
+    assert main(["evaluate", str(mine), "tiny/dev", "--manifests", str(manifests), "-o", str(before)]) == 0
+    capsys.readouterr()
+    settings = ["decoding.kind=beam_ngram", f"decoding.lm={arpa}", "decoding.beam=20"]
+    assert tune(mine, manifests, *settings, "--trials", "12", "--subset", "4") == 0
+    tuned = capsys.readouterr().out
+    shutil.rmtree(arpa.parent)  # the package needs nothing outside it
+    monkeypatch.chdir(tmp_path)
+    after = tmp_path / "after"
+    assert main(["evaluate", str(mine), "tiny/dev", "--manifests", str(manifests), "-o", str(after)]) == 0
+    assert score_lines(capsys.readouterr().out) == score_lines(tuned)
+    rows = [json.loads(line) for line in (after / "tiny-dev.jsonl").read_text().splitlines()]
+    assert main(["transcribe", "--model", str(mine), *(str(tmp_path / f"{row['id']}.wav") for row in rows)]) == 0
+    printed = capsys.readouterr().out
+    assert all(row["hypothesis"] in printed for row in rows)
+    old = [json.loads(line)["hypothesis"] for line in (before / "tiny-dev.jsonl").read_text().splitlines()]
+    assert old != [row["hypothesis"] for row in rows]
+
+
+def test_files_of_a_tuning(mine: Path, manifests: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = read_package(mine).facts
+    assert tune(mine, manifests, "--trials", "12", "--subset", "4") == 0
+    printed = capsys.readouterr().out
+    assert "of memory" in printed
+    assert line_of(printed, "before: WER ")
+    trials = [json.loads(line) for line in (mine / "tuning" / "tuning.jsonl").read_text().splitlines()]
+    assert [trial["trial"] for trial in trials] == list(range(1, len(trials) + 1))
+    assert len(trials) <= 12
+    best = min((trial for trial in trials if trial["all"]), key=lambda trial: trial["wer"])
+    assert sum(best["words"][letter] for letter in "SDI") / best["words"]["N"] == pytest.approx(best["wer"], abs=1e-6)
+    assert (mine / "tuning" / "tuning.png").read_bytes().startswith(b"\x89PNG")
+    tuned = read_package(mine)
+    assert f"{100 * best['wer']:.2f} %" in line_of((mine / "README.md").read_text(), "| WER of the tuned decoder there |")
+    assert {name: getattr(tuned.config.decoding, name) for name in best["settings"]} == best["settings"]
+    assert len(tuned.config.decoding.priors) == len(tuned.tokenizer)
+    assert tuned.config.decoding.confidence_scale != 1.0
+    assert tuned.facts["tuning"]["manifests"] == ["tiny/dev"]
+    assert {name: tuned.facts[name] for name in facts} == dict(facts)
+
+
+def test_a_fixed_setting_is_kept_and_not_searched(mine: Path, manifests: Path) -> None:
+    arguments = ["decoding.blank_penalty=0.7", "decoding.jobs=1", "--trials", "6", "--subset", "0"]
+    assert tune(mine, manifests, *arguments) == 0
+    assert read_package(mine).config.decoding.blank_penalty == 0.7
+    trials = [json.loads(line) for line in (mine / "tuning" / "tuning.jsonl").read_text().splitlines()]
+    assert all(list(trial["settings"]) == ["prior_weight"] and trial["all"] for trial in trials)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_changes_nothing_and_the_records_go_where_they_are_asked_for(
+    mine: Path, manifests: Path, tmp_path: Path
+) -> None:
+    old = contents(mine)
+    assert tune(mine, manifests, "--trials", "3", "--dry-run", "-o", str(tmp_path / "out")) == 0
+    assert contents(mine) == old
+    assert sorted(contents(tmp_path / "out")) == ["tuning.jsonl", "tuning.png"]
+
+
+def test_unreadable_audio_is_reported_and_the_rest_is_tuned_on(
+    mine: Path, manifests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "u3.wav").write_bytes(b"no audio")
+    assert tune(mine, manifests, "--trials", "2") == 2
+    printed = capsys.readouterr()
+    assert "u3" in printed.err
+    assert "tiny/dev: 9 utterances" in printed.out
+
+
+class Interrupted:
+    """Stands for the decoder's builder; the user interrupts when so many decoders were built."""
+
+    def __init__(self, build: Callable[..., Any], n: int) -> None:
+        self.build, self.left = build, n
+
+    def __call__(self, *args: Any) -> Any:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return self.build(*args)
+
+
+# One decoder is built as a check, another for the settings before.
+@pytest.mark.parametrize(("n_trials", "whole"), [(3, False), (13, True)])
+def test_an_interrupted_search_keeps_the_best(
+    n_trials: int,
+    whole: bool,
+    mine: Path,
+    manifests: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(objective, "build_decoder", Interrupted(build_decoder, n_trials + 2))
+    assert tune(mine, manifests, "--trials", "20", "--subset", "4") == 130
+    printed = capsys.readouterr()
+    assert f"interrupted after {n_trials} trials; the best so far was kept" in printed.err
+    trials = [json.loads(line) for line in (mine / "tuning" / "tuning.jsonl").read_text().splitlines()]
+    assert len(trials) == n_trials
+    assert any(trial["all"] for trial in trials) == whole
+    assert ("no setting was tried on all 10 utterances" in printed.out) != whole
+    best = min((trial for trial in trials if trial["all"] == whole), key=lambda trial: trial["wer"])
+    assert line_of(printed.out, "WER ").startswith(f"WER {100 * best['wer']:.2f} %")
+    tuned = read_package(mine)
+    assert {name: getattr(tuned.config.decoding, name) for name in best["settings"]} == best["settings"]
+
+
+def test_an_interruption_before_the_first_trial_changes_nothing(
+    mine: Path, manifests: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = contents(mine)
+    monkeypatch.setattr(objective, "build_decoder", Interrupted(build_decoder, 2))
+    assert tune(mine, manifests) == 130
+    assert contents(mine) == old
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tiny/dve"], ("manifest 'tiny/dve'", "tiny/dev")),
+        (["empty/dev"], ("empty",)),
+        ([], ("no manifest is named",)),
+        (["tiny/dev", "decoding.bean=3"], ("decoding.bean", "decoding.beam")),
+        (["tiny/dev", "--keys", "decoding.bean=3:4"], ("decoding.bean", "unknown key")),
+        (["tiny/dev", "--keys", "decoding.blank_penalty=4:3"], ("upside down",)),
+        (["tiny/dev", "--trials", "0"], ("--trials 0",)),
+        (["tiny/dev", "--subset", "-1"], ("--subset -1",)),
+        (["tiny/dev", "--seed", "-1"], ("--seed -1",)),
+        (["tiny/dev", "--batch-s", "nan"], ("--batch-s nan",)),
+        (["tiny/dev", "--cache-gib", "-1"], ("--cache-gib -1",)),
+        (["tiny/dev", "decoding.kind=beam_ngram"], ("decoding.lm",)),
+        (["tiny/dev", "decoding.kind=beam_ngram", "decoding.lm=nowhere.arpa"], ("nowhere.arpa",)),
+    ],
+)
+def test_what_cannot_be_used_is_named(
+    arguments: list[str], words: tuple[str, ...], mine: Path, manifests: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (manifests / "empty").mkdir()
+    (manifests / "empty" / "dev.jsonl").write_text("")
+    old = contents(mine)
+    arguments = arguments or ["decoding.kind=greedy"]
+    assert main(["tune", str(mine), "--manifests", str(manifests), *arguments]) == 2
+    printed = capsys.readouterr()
+    assert all(word in printed.err for word in words), printed.err
+    assert "trial" not in printed.out
+    assert contents(mine) == old
+
+
+def test_a_read_only_package_is_refused_before_any_work(
+    mine: Path, manifests: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Permissions do not bind the superuser, as whom tests may run.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != mine)
+    assert tune(mine, manifests, "--trials", "2") == 2
+    printed = capsys.readouterr()
+    assert "read-only" in printed.err
+    assert not printed.out
+
+
+# --- what is written into the package
+
+
+def test_an_update_is_whole_or_not_at_all(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, old = read_package(mine), contents(mine)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").write_text("a")
+    files: dict[str, Path | bytes] = {"language/lm": tmp_path / "folder", "language/b": b"b"}
+
+    for function in ("rename", "replace"):
+        real = getattr(os, function)
+
+        with monkeypatch.context() as patch:
+
+            def fail_once(*_: Any, patch: pytest.MonkeyPatch = patch, function: str = function, real: Any = real) -> None:
+                patch.setattr(os, function, real)
+                raise OSError(28, "no space left")
+
+            patch.setattr(os, function, fail_once)
+            with pytest.raises(OSError, match="no space"):
+                update_package(mine, loaded.config, "new card", files=files)
+        assert contents(mine) == old
+        assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+    update_package(mine, loaded.config, "new card", files=files, facts={**loaded.facts, "new": 1})
+    new = contents(mine)
+    assert new.keys() - old.keys() == {"language/lm/a", "language/b"}
+    assert new["README.md"] == b"new card"
+    assert [new[name] for name in ("model.safetensors", "tokenizer.json")] == [
+        old[name] for name in ("model.safetensors", "tokenizer.json")
+    ]
+    assert read_package(mine).facts == {**loaded.facts, "new": 1}
+    update_package(mine, loaded.config, "newer card", files={"language/lm": b"now a file"})
+    assert contents(mine)["language/lm"] == b"now a file"
+
+
+def test_models_from_elsewhere_are_copied_and_those_inside_stay(tmp_path: Path) -> None:
+    package, elsewhere = tmp_path / "package", tmp_path / "elsewhere"
+    for folder in (package / "language" / "ngram", elsewhere / "novels"):
+        folder.mkdir(parents=True)
+    for name in ("words.arpa.gz", "v1.5.bin", "lexicon.txt"):
+        (elsewhere / name).touch()
+    inside = DecodingConfig(lm="language/ngram")
+    assert self_contained(inside, package) == (inside, {})
+    assert self_contained(DecodingConfig(lm=str(package / "language" / "ngram")), package) == (inside, {})
+    for name, field, place in (
+        ("novels", "lm", "language/ngram"),
+        ("words.arpa.gz", "lm", "language/ngram.arpa.gz"),
+        ("v1.5.bin", "lm", "language/ngram.bin"),
+        ("novels", "lstm", "language/lstm"),
+        ("lexicon.txt", "lexicon_file", "language/lexicon.tsv"),
+    ):
+        config, copies = self_contained(from_mapping({"decoding": {field: str(elsewhere / name)}}).decoding, package)
+        assert getattr(config, field) == place
+        assert copies == {place: elsewhere / name}
+
+
+def test_pronunciations_by_a_voice_are_written_down(
+    package: Path, manifests: Path, arpa: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["one", "two", "three"]
+    write_arpa(arpa, words)
+    config = Config(tokens=TokensConfig(kind="phones"))
+    config.frontend, config.model = read_package(package).config.frontend, read_package(package).config.model
+    tokenizer = build_tokenizer(config.tokens, lambda: ["one two three four"])
+    torch.manual_seed(1)
+    mine = write_package(
+        tmp_path / "phones", config, SpeechModel(config.frontend, config.model, len(tokenizer)), tokenizer, "card"
+    )
+    cuts = read_manifest("tiny/dev", manifests)
+    for number, one in enumerate(cuts):
+        one.supervisions[0].text = " ".join(words[: 1 + number % 3])
+    write_manifest(cuts, manifests / "tiny" / "dev.jsonl.gz")
+    assert tune(mine, manifests, "decoding.kind=beam_ngram", f"decoding.lm={arpa}", "decoding.beam=5", "--trials", "2") == 0
+    tuned = score_lines(capsys.readouterr().out)
+    assert read_package(mine).config.decoding.lexicon_file == "language/lexicon.tsv"
+    lexicon = (mine / "language" / "lexicon.tsv").read_text(encoding="utf-8").splitlines()
+    assert [line.split("\t")[0] for line in lexicon] == words
+    assert lexicon[1] == "two\tt uː"
+    assert main(["evaluate", str(mine), "tiny/dev", "--manifests", str(manifests)]) == 0
+    assert score_lines(capsys.readouterr().out) == tuned
+
+
+def test_no_copy_leaves_models_where_they_are(mine: Path, manifests: Path, arpa: Path) -> None:
+    settings = ["decoding.kind=beam_ngram", f"decoding.lm={arpa}", "decoding.beam=10"]
+    assert tune(mine, manifests, *settings, "--trials", "1", "--no-copy") == 0
+    assert read_package(mine).config.decoding.lm == str(arpa)
+    assert not (mine / "language").exists()
+
+
+def test_a_second_tuning_replaces_the_lines_of_the_first() -> None:
+    scored = score({"a": "one two three"}, {"a": "one too three"})
+    card = "# name\n\n| | |\n|---|---|\n| decoder | greedy |\n\n## Use\n\n| other | table |\n"
+    once = add_tuning(card, decoder="beam|20", manifests=["x/dev"], score=scored)
+    rows = [
+        "| tuned decoder | beam\\|20 |",
+        "| tuned on | x/dev, 1 utterances |",
+        f"| WER of the tuned decoder there | {scored.wer.line('').strip()} |",
+        f"| CER of the tuned decoder there | {scored.cer.line('').strip()} |",
+    ]
+    assert once == card.replace("| decoder | greedy |\n", "\n".join(["| decoder | greedy |", *rows, ""]))
+    assert add_tuning(once, decoder="beam|20", manifests=["x/dev"], score=scored) == once
+    plain = add_tuning("only words\n", decoder="beam|20", manifests=["x/dev"], score=scored)
+    assert plain.splitlines() == ["only words", "", "| | |", "|---|---|", *rows]
