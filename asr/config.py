@@ -171,8 +171,9 @@ class DecodingConfig:
 
     kind: str = option(
         "greedy",
-        "greedy: best path; beam: prefix beam search; beam_ngram: beam search with an n-gram language model",
-        choices=("greedy", "beam", "beam_ngram"),
+        "greedy: best path; beam: prefix beam search; beam_ngram: beam search with an n-gram language model; rescore: a beam's "
+        "hypotheses ranked by an LSTM language model as well; fusion: beam search with an LSTM language model over words",
+        choices=("greedy", "beam", "beam_ngram", "rescore", "fusion"),
     )
     beam: int = option(50, "hypotheses kept after each frame (all but greedy)", low=1, high=10000)
     beam_threshold: float = option(
@@ -194,9 +195,11 @@ class DecodingConfig:
     prior_weight: float = option(0.0, "weight of the tokens' log priors, which are subtracted", low=0.0, high=10.0)
     priors: list[float] = option([], "natural logarithms of the tokens' prior probabilities, the blank first; [] is none")
     lm: str | None = option(
-        None, "language model of beam_ngram: folder of a language model package, or a KenLM file (ARPA or binary)"
+        None,
+        "n-gram language model of beam_ngram, and if there is one of rescore and fusion: folder of a language model package, or a "
+        "KenLM file (ARPA or binary)",
     )
-    lexicon: bool = option(True, "beam_ngram writes only words of the lexicon")
+    lexicon: bool = option(True, "beam_ngram, rescore and fusion write only words of the lexicon, where there is one")
     optional_boundary: bool = option(
         False, "words may follow each other without the boundary token between them (with lexicon)"
     )
@@ -212,6 +215,9 @@ class DecodingConfig:
     )
     lstm: str | None = option(None, "LSTM language model of rescore and fusion: folder of a language model package")
     lstm_weight: float = option(0.5, "weight of the LSTM language model's natural log-probability", low=0.0, high=100.0)
+    rescore_n: int = option(
+        100, "hypotheses of each utterance that rescore ranks; there are no more than beam", low=1, high=10000
+    )
     hot_words: list[str] = option([], "words and phrases made likelier, each WORD or WORD:WEIGHT (all but greedy)")
     hot_word_score: float = option(
         6.0, "added for each hot word that is written, times its weight", unit="nats", low=0.0, high=100.0
@@ -252,7 +258,7 @@ class TrainerConfig:
     devices: int = option(1, "processors of that kind", low=1, high=4096)
     precision: str = option(
         "auto",
-        "auto is bfloat16 mixed precision on a GPU and float32 on a CPU",
+        "auto is bfloat16 mixed precision where the processor has it, float32 elsewhere",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     threads: int = option(0, "CPU threads; 0 leaves torch's default", low=0, high=4096)

@@ -32,6 +32,7 @@ from asr.model.norm import LockedDropout
 from asr.text import build_tokenizer
 from asr.training import train
 from asr.training.module import SpeechModule
+from asr.training.run import choose_precision
 from asr.training.schedule import build_optimizer, learning_rate_factor
 
 SAMPLE_RATE = 8000
@@ -482,3 +483,21 @@ def test_masks_and_dropout_grow_over_the_first_steps(corpus: Path, tmp_path: Pat
     assert trial == {1.0}  # the most that memory has to hold
     assert [min(step) for step in steps] == pytest.approx([min(1.0, i / (0.5 * n_steps)) for i in range(n_steps)])
     assert all(len(step) == 1 for step in steps)
+
+
+def test_automatic_precision_is_bfloat16_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def chosen(precision: str, *capabilities: str) -> str:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(capabilities, True))
+        name: str = choose_precision(compose([f"trainer.precision={precision}", "trainer.accelerator=cpu"]))
+        return name
+
+    assert chosen("auto", "avx2") == "32-true"
+    assert chosen("auto", "avx2", "avx512_bf16") == "bf16-mixed"
+    assert chosen("float32", "avx512_bf16") == "32-true"
+    assert not caplog.records
+    assert chosen("bfloat16", "avx2") == "bf16-mixed"
+    assert "imitates" in caplog.text
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        chosen("float16", "avx512_bf16")

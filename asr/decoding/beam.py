@@ -32,6 +32,8 @@ class BeamDecoder(Decoder):
         Finds the readings.
     texts
         Text of each label where the search writes words of a closed vocabulary; None where the tokens are the text.
+    counts_words
+        Whether the search adds the word score for each word.
     models
         Signatures of the models and lists on which the text depends beside the settings.
 
@@ -48,22 +50,23 @@ class BeamDecoder(Decoder):
         search: Search,
         *,
         texts: Sequence[str] | None = None,
+        counts_words: bool = False,
         models: Sequence[str] = (),
     ) -> None:
         super().__init__(tokenizer)
         self.config = config
         self._search = search
         self._texts = texts
+        self.counts_words = counts_words
         self._models = models
         self._adjustment = Adjustment(config, len(tokenizer))
-        with_model = config.kind != "beam"
         self._options = SearchOptions(
             beam=config.beam,
             threshold=config.beam_threshold,
-            n_best=config.n_best,
+            n_best=config.rescore_n if config.kind == "rescore" else config.n_best,
             log_add=config.log_add,
-            lm_weight=config.lm_weight if with_model else 0.0,
-            word_score=config.word_score if with_model else 0.0,
+            lm_weight=config.lm_weight,
+            word_score=config.word_score,
         )
 
     @property
@@ -74,9 +77,10 @@ class BeamDecoder(Decoder):
     def signature(self) -> str:
         config = self.config
         parts = [*self._models, f"beam={config.beam}", f"threshold={config.beam_threshold:g}"]
-        if config.kind != "beam":
-            parts += [f"lm_weight={config.lm_weight:g}", f"word_score={config.word_score:g}"]
-            parts += [f"unknown_score={config.unknown_score:g}"] if self._texts is None else []
+        has_ngram = config.kind != "beam" and config.lm is not None
+        parts += [f"lm_weight={config.lm_weight:g}"] if has_ngram else []
+        parts += [f"word_score={config.word_score:g}"] if self.counts_words else []
+        parts += [f"unknown_score={config.unknown_score:g}"] if self.counts_words and self._texts is None else []
         if config.hot_words:
             digest = hashlib.sha256("\n".join(config.hot_words).encode()).hexdigest()[:12]
             parts += [f"hot_words={len(config.hot_words)}-{digest}", f"hot_word_score={config.hot_word_score:g}"]
@@ -94,24 +98,23 @@ class BeamDecoder(Decoder):
         Failure
             Where a log-probability is NaN, or a process that decodes has died.
         """
+        return [best_of(found, self.config.n_best) for found in self.lists(log_probs, n_frames)]
+
+    def lists(self, log_probs: torch.Tensor, n_frames: torch.Tensor) -> list[list[Hypothesis]]:
+        """Return all hypotheses that are left of each utterance, each with another text; as :meth:`decode` otherwise."""
         self.check(log_probs, n_frames)
         utterances = self._adjustment.utterances(log_probs, n_frames)
         spoken = [utterance for utterance in utterances if len(utterance.frames)]
         found = iter(pool.run(self._search, [part.log_probs for part in spoken], self._options, self.config.jobs))
-        return [self._best(next(found), part) if len(part.frames) else self._silence() for part in utterances]
+        silence = Hypothesis("", (), (), 0.0, 0.0, 0.0)
+        return [self._joined(next(found), part) if len(part.frames) else [silence] for part in utterances]
 
-    def _silence(self) -> Hypothesis:
-        nothing = Hypothesis("", (), (), 0.0, 0.0, 0.0)
-        return nothing if self._options.n_best == 1 else dataclasses.replace(nothing, n_best=(nothing,))
-
-    def _best(self, readings: Sequence[Reading], utterance: Utterance) -> Hypothesis:
-        """Return the hypothesis of the best text; readings of one text are one hypothesis."""
+    def _joined(self, readings: Sequence[Reading], utterance: Utterance) -> list[Hypothesis]:
+        """Return a hypothesis of each text from the readings, best first."""
         groups: dict[str, list[Reading]] = {}
         for reading in readings:
             groups.setdefault(self._text(reading), []).append(reading)
-        found = [self._hypothesis(text, group, utterance.frames) for text, group in groups.items()]
-        found = sorted(found, key=lambda hypothesis: -hypothesis.score)[: self._options.n_best]
-        return found[0] if self._options.n_best == 1 else dataclasses.replace(found[0], n_best=tuple(found))
+        return [self._hypothesis(text, group, utterance.frames) for text, group in groups.items()]
 
     def _text(self, reading: Reading) -> str:
         if self._texts is None:
@@ -127,7 +130,13 @@ class BeamDecoder(Decoder):
             acoustic, score = (_log_sum([getattr(reading, name) for reading in alike]) for name in ("acoustic", "score"))
         places = tuple(frames[list(best.frames)].tolist())
         ends = best.word_ends if self.config.optional_boundary else ()
-        return Hypothesis(text, best.tokens, places, acoustic, best.language, score, ends)
+        return Hypothesis(text, best.tokens, places, acoustic, best.language, score, ends, lstm=best.lstm)
+
+
+def best_of(hypotheses: Sequence[Hypothesis], n_best: int) -> Hypothesis:
+    """Return the hypothesis with the highest score, with the best ones in ``n_best`` where that is more than one."""
+    found = sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)[:n_best]
+    return found[0] if n_best == 1 else dataclasses.replace(found[0], n_best=tuple(found))
 
 
 def _log_sum(values: Sequence[float]) -> float:

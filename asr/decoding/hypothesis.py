@@ -41,13 +41,16 @@ class Hypothesis:
         Natural logarithm of what the network gives the reading: the probability of the best path, or of all paths where the
         decoder adds them up; blank penalty and priors included.
     language
-        Natural logarithm of the language model's probability, not weighted; 0 without one.
+        Natural logarithm of the n-gram model's probability, not weighted; 0 without one.
     score
-        What the hypothesis was ranked by: ``acoustic`` with the weighted ``language`` and the decoder's other terms.
+        What the hypothesis was ranked by: ``acoustic`` with the weighted ``language`` and ``lstm`` and the decoder's other
+        terms.
     word_ends
         Positions in ``tokens`` behind the last token of a word, where they do not follow from the tokens alone.
     words
         Words with times and confidences, where they were asked for.
+    lstm
+        Natural logarithm of the LSTM language model's probability, not weighted; 0 without one.
     n_best
         All hypotheses, best first and this one included, where more than one was asked for.
     """
@@ -60,4 +63,5 @@ class Hypothesis:
     score: float
     word_ends: tuple[int, ...] = ()
     words: tuple[Word, ...] = ()
+    lstm: float = 0.0
     n_best: tuple[Hypothesis, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,7 +105,18 @@ def token_names(model: LanguageModel, tokenizer: Tokenizer) -> list[str] | None:
     return names
 
 
-def load_words(model: NgramModel, tokenizer: Tokenizer, file: Path | None) -> Words:
+def in_form_of(model: LanguageModel, texts: Sequence[str], tokenizer: Tokenizer) -> list[list[str]]:
+    """Return the words of each normalised text as a language model writes them."""
+    if _same_form(model, tokenizer):
+        return [text.split() for text in texts]
+    return [model.normalise(text) for text in texts]
+
+
+def _same_form(model: LanguageModel, tokenizer: Tokenizer) -> bool:
+    return model.form is not None and model.form.settings == tokenizer.form.settings
+
+
+def load_words(model: LanguageModel, tokenizer: Tokenizer, file: Path | None) -> Words:
     """Return the words of a language model with their spellings; what the model or the spellings lack is left out and logged.
 
     Parameters
@@ -124,8 +135,7 @@ def load_words(model: NgramModel, tokenizer: Tokenizer, file: Path | None) -> Wo
     DataError
         The lexicon's file cannot be read.
     """
-    same_form = model.form is not None and model.form.settings == tokenizer.form.settings
-    texts = list(model.words) if same_form else [tokenizer.normalise(word) for word in model.words]
+    texts = list(model.words) if _same_form(model, tokenizer) else [tokenizer.normalise(word) for word in model.words]
     if file is not None:
         lexicon = Lexicon.load(file, tokenizer)
     else:
@@ -133,7 +143,7 @@ def load_words(model: NgramModel, tokenizer: Tokenizer, file: Path | None) -> Wo
     known = [(name, text) for name, text in zip(model.words, texts, strict=True) if text in lexicon]
     if not known:
         raise ConfigError(
-            f"{file or model.path}: the lexicon and the language model have no word in common that the network's tokens "
+            f"{file or model.description}: the lexicon and the language model have no word in common that the network's tokens "
             f"({tokenizer.kind}) can spell; are they of the same language and alphabet?"
         )
     n_foreign = len(lexicon.keys() - set(texts))

@@ -19,7 +19,7 @@ class Reading:
         Token indices, and the frame in which each first appears.
     labels
         Labels of the words.
-    acoustic, language, score, word_ends
+    acoustic, language, score, word_ends, lstm
         As in :class:`asr.decoding.hypothesis.Hypothesis`.
     """
 
@@ -30,6 +30,7 @@ class Reading:
     language: float
     score: float
     word_ends: tuple[int, ...] = ()
+    lstm: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from asr.decoding.word_session import WordModel, WordReader
 from asr.errors import ConfigError
 
 _LN10 = math.log(10.0)
@@ -40,30 +40,6 @@ def open_kenlm(path: Path, words: Sequence[str]) -> Any:
         return KenLM(str(path), dictionary)
     except RuntimeError as error:
         raise ConfigError(f"{path}: not a KenLM language model, ARPA or binary ({str(error).splitlines()[-1]})") from None
-
-
-class WordSession(ABC):
-    """Scores of one search; a context is the index of a history of words, 0 that of none."""
-
-    @abstractmethod
-    def score(self, contexts: Sequence[int], labels: Sequence[int]) -> tuple[list[int], list[float]]:
-        """Return, for each pair, the context after the word and the word's natural log-probability."""
-
-    @abstractmethod
-    def finish(self, contexts: Sequence[int]) -> list[float]:
-        """Return the natural log-probability of the sentence's end after each context."""
-
-    @abstractmethod
-    def total(self, context: int) -> float:
-        """Return the natural log-probability of all words of a context."""
-
-
-class WordModel(ABC):
-    """A language model over the labels of a :class:`asr.decoding.trie.Trie`; it can be sent to other processes."""
-
-    @abstractmethod
-    def session(self) -> WordSession:
-        """Return an empty session; several may be used at the same time."""
 
 
 class NgramWords(WordModel):
@@ -99,7 +75,6 @@ class NgramWords(WordModel):
         return type(self), self._arguments
 
     def unigrams(self) -> list[float]:
-        """Return the natural log-probability of each label without context."""
         empty = self.lm.start(True)
         return [sum(self._score(empty, part)[1] for part in label) for label in self.parts]
 
@@ -108,37 +83,31 @@ class NgramWords(WordModel):
         state, log10 = self.lm.score(state, index)
         return state, log10 * _LN10 if guess is None else guess
 
-    def session(self) -> WordSession:
-        return _NgramSession(self)
+    def reader(self) -> WordReader:
+        return _NgramReader(self)
 
 
-class _NgramSession(WordSession):
+class _NgramReader(WordReader):
     def __init__(self, model: NgramWords) -> None:
         self._model = model
-        self._states = [model.lm.start(False)]
-        self._totals = [0.0]
-        self._known: dict[tuple[int, int], tuple[int, float]] = {}
+        self._states = {0: model.lm.start(False)}
 
-    def score(self, contexts: Sequence[int], labels: Sequence[int]) -> tuple[list[int], list[float]]:
-        found = [self._known.get(pair) or self._add(pair) for pair in zip(contexts, labels, strict=True)]
-        return [context for context, _ in found], [score for _, score in found]
+    def read(self, contexts: Sequence[int], labels: Sequence[int], after: Sequence[int]) -> list[float]:
+        return [self._read(*word) for word in zip(contexts, labels, after, strict=True)]
 
-    def _add(self, pair: tuple[int, int]) -> tuple[int, float]:
-        context, label = pair
+    def _read(self, context: int, label: int, after: int) -> float:
         state, score = self._states[context], 0.0
         for part in self._model.parts[label]:
             state, part_score = self._model._score(state, part)
             score += part_score
-        self._known[pair] = (len(self._states), score)
-        self._states.append(state)
-        self._totals.append(self._totals[context] + score)
-        return self._known[pair]
+        self._states[after] = state
+        return score
 
     def finish(self, contexts: Sequence[int]) -> list[float]:
         return [self._model.lm.finish(self._states[context])[1] * _LN10 for context in contexts]
 
-    def total(self, context: int) -> float:
-        return self._totals[context]
+    def retain(self, contexts: Collection[int]) -> None:
+        self._states = {context: state for context, state in self._states.items() if context in contexts}
 
 
 class NgramTokens:

@@ -24,6 +24,8 @@ from asr.decoding.traceback import Path, Step, trace
 from asr.decoding.trie import ROOT
 from asr.decoding.vocabulary import Ends, Finish, Vocabulary
 
+# Frames after which the language models forget the hypotheses that have fallen out of the beam.
+_FRAMES_REMEMBERED = 32
 # Utterances searched together: more use the processor's caches worse, fewer spend more time between the operations.
 _ROWS = 32
 
@@ -118,10 +120,13 @@ class _Batch:
             ends += [beam.rows(slice(row, row + 1)) for row in range(len(beam.last) - 1, active - 1, -1)]
             beam, step = self._step(beam.rows(slice(active)), self.log_probs[:active, frame], n_tokens)
             steps.append(step)
+            if self.words is not None and frame % _FRAMES_REMEMBERED == 0:
+                self.words.retain([beam, *ends])
         ends += [beam.rows(slice(row, row + 1)) for row in range(len(beam.last) - 1, -1, -1)]
         ends.reverse()
         paths = trace(steps, [end.last.shape[1] for end in ends])
-        return [self._finish(end, found) for end, found in zip(ends, paths, strict=True)]
+        ways = self.words.finish(ends) if self.words is not None else [_free_ends(end) for end in ends]
+        return [self._finish(*each) for each in zip(ends, paths, ways, strict=True)]
 
     def _tokens_to_try(self) -> list[int]:
         """Return, for each frame, how many tokens come near its best one in one of the utterances."""
@@ -224,7 +229,7 @@ class _Batch:
             label=label,
             node=torch.where(alive, chosen.node, ROOT),
             bonus=torch.where(alive, chosen.bonus, 0.0),
-            words_read=chosen.words_read,
+            words_read=torch.where(alive, chosen.words_read, 0),
             tokens_read=old.tokens_read,
         )
         if self.tokens is not None:
@@ -240,20 +245,24 @@ class _Batch:
         )
         return result, step
 
-    def _finish(self, beam: Beam, paths: Sequence[Path]) -> list[Reading]:
+    def _finish(self, beam: Beam, paths: Sequence[Path], ways: Sequence[Sequence[Finish]]) -> list[Reading]:
         """Return the readings of one utterance, best first; those with an unfinished word only where there are no others."""
         acoustic = self.join(beam.blank, beam.token)[0].tolist()
-        if self.words is not None:
-            ways = self.words.finish(beam)
-        else:
-            ways = [[Finish((), bonus, 0.0, True)] for bonus in beam.bonus[0].tolist()]
         found: list[tuple[bool, Reading]] = []
         for slot, path in enumerate(paths):
             added, language = self._finish_tokens(path, int(beam.tokens_read[0, slot]))
             for way in ways[slot] if acoustic[slot] > NEVER else []:
                 score = acoustic[slot] + way.bonus + added
-                labels = path.labels + way.labels
-                reading = Reading(path.tokens, path.frames, labels, acoustic[slot], way.language + language, score, path.ends)
+                reading = Reading(
+                    path.tokens,
+                    path.frames,
+                    path.labels + way.labels,
+                    acoustic[slot],
+                    way.language + language,
+                    score,
+                    path.ends,
+                    way.lstm,
+                )
                 found.append((way.complete, reading))
         complete = [reading for is_complete, reading in found if is_complete]
         return sorted(complete or [reading for _, reading in found], key=lambda reading: -reading.score)
@@ -264,6 +273,10 @@ class _Batch:
             return 0.0, 0.0
         end = self.tokens.finish([context])[0]
         return self.options.lm_weight * end, self.tokens.total(path.tokens) + end
+
+
+def _free_ends(beam: Beam) -> list[list[Finish]]:
+    return [[Finish((), bonus, 0.0, 0.0, True)] for bonus in beam.bonus[0].tolist()]
 
 
 def _candidates(beam: Beam, stays: Stay, growth: _Growth, score: torch.Tensor, index: torch.Tensor) -> _Candidates:

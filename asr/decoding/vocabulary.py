@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from asr.decoding.beam_state import Beam
-from asr.decoding.scorers import WordModel
+from asr.decoding.beam_state import NO_LABEL, Beam
 from asr.decoding.trie import NOWHERE, ROOT, Trie
+from asr.decoding.word_session import Weighted, WordSession
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Finish:
         The words that the end of the utterance completes.
     bonus
         All of the score that is not acoustic.
-    language
-        Natural log-probability of the language model.
+    language, lstm
+        Natural log-probabilities of the n-gram model and of the LSTM.
     complete
         Whether no word is left unfinished; an unfinished one is not written.
     """
@@ -60,6 +60,7 @@ class Finish:
     labels: tuple[int, ...]
     bonus: float
     language: float
+    lstm: float
     complete: bool
 
 
@@ -72,16 +73,16 @@ class Vocabulary:
         Their spellings; its potentials are in nats of the score.
     extras
         What is added to the score for the word of each label (nats).
-    model
-        Language model over the labels, or None.
-    lm_weight
-        Its weight.
+    ngram, lstm
+        Language models over the labels with their weights.
     """
 
-    def __init__(self, trie: Trie, extras: Sequence[float], model: WordModel | None, lm_weight: float) -> None:
+    def __init__(
+        self, trie: Trie, extras: Sequence[float], *, ngram: Weighted | None = None, lstm: Weighted | None = None
+    ) -> None:
         self.trie = trie
-        self.model = model
-        self.lm_weight = lm_weight
+        self.ngram = ngram
+        self.lstm = lstm
         self.extras = torch.tensor(extras, dtype=torch.float64)
         self.best_extra = max(extras)
         # One entry more, which NOWHERE finds as the last.
@@ -95,7 +96,7 @@ class Vocabulary:
 
 
 class VocabularySession:
-    """The vocabulary in one search, with what its language model has read so far.
+    """The vocabulary in one search, with what its language models have read so far.
 
     Attributes
     ----------
@@ -106,7 +107,8 @@ class VocabularySession:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self.trie = vocabulary.trie
-        self._words = vocabulary.model.session() if vocabulary.model else None
+        models = [weighted for weighted in (vocabulary.ngram, vocabulary.lstm) if weighted is not None]
+        self._words = WordSession([(model.reader(), weight) for model, weight in models]) if models else None
 
     def step(self, beam: Beam, tokens: torch.Tensor) -> torch.Tensor:
         """Return the node after each token ``(utterance, choice)`` behind each hypothesis, ``(utterance, slot, choice)``."""
@@ -148,37 +150,53 @@ class VocabularySession:
         if self._words is not None:
             contexts, scores = self._words.score(words_read.tolist(), labels.tolist())
             words_read = torch.tensor(contexts)
-            bonus += vocabulary.lm_weight * torch.tensor(scores, dtype=torch.float64)
+            bonus += torch.tensor(scores, dtype=torch.float64)
         return Ends(rows, slots, tokens[rows, choices], labels, acoustic[rows, slots, choices], bonus, words_read)
 
-    def finish(self, beam: Beam) -> list[list[Finish]]:
-        """Return the ways in which each hypothesis of a single utterance can end with it."""
+    def retain(self, beams: Sequence[Beam]) -> None:
+        """Forget what the language models have read for hypotheses that are in none of the beams."""
+        if self._words is not None:
+            self._words.retain({context for beam in beams for context in beam.words_read.flatten().tolist()})
+
+    def finish(self, beams: Sequence[Beam]) -> list[list[list[Finish]]]:
+        """Return, for beams of one utterance each, the ways in which each hypothesis can end with its utterance."""
         trie = self.trie
-        nodes = beam.node[0]
-        bonuses = (beam.bonus[0] - trie.potential[nodes]).tolist()
-        contexts = beam.words_read[0].tolist()
+        nodes, bonus, contexts = (
+            torch.cat([getattr(beam, name)[0] for beam in beams]) for name in ("node", "bonus", "words_read")
+        )
         complete = (nodes == ROOT) | (trie.ending is None and not trie.closed)
         last = torch.full_like(nodes, NOWHERE) if trie.ending is None else trie.step(nodes, torch.full_like(nodes, trie.ending))
         counts = torch.where(complete, 0, self._vocabulary.label_count[last])
-        first = trie.label_start[last].tolist()
-        rows = zip(bonuses, contexts, complete.tolist(), first, counts.tolist(), strict=True)
-        return [self._finish(*row) for row in rows]
+        n_ways = counts.clamp(min=1)
+        which = torch.arange(len(nodes)).repeat_interleave(n_ways)
+        place = torch.arange(len(which)) - (n_ways.cumsum(0) - n_ways)[which]
+        ends_word = (counts > 0)[which]
+        labels = torch.full_like(which, NO_LABEL)
+        labels[ends_word] = trie.labels[(trie.label_start[last][which] + place)[ends_word]]
+        found = iter(self._ends((bonus - trie.potential[nodes])[which], contexts[which], labels, ends_word | complete[which]))
+        ways = [[next(found) for _ in range(count)] for count in n_ways.tolist()]
+        slots = iter(ways)
+        return [[next(slots) for _ in range(beam.node.shape[1])] for beam in beams]
 
-    def _finish(self, bonus: float, context: int, complete: bool, first: int, count: int) -> list[Finish]:
-        if not count:
-            return [self._end_sentence((), bonus, context, complete)]
-        found = []
-        for label in self.trie.labels[first : first + count].tolist():
-            added, after = self._vocabulary.extras[label].item(), context
-            if self._words is not None:
-                (after,), (score,) = self._words.score([context], [label])
-                added += self._vocabulary.lm_weight * score
-            found.append(self._end_sentence((label,), bonus + added, after, True))
-        return found
-
-    def _end_sentence(self, labels: tuple[int, ...], bonus: float, context: int, complete: bool) -> Finish:
-        if self._words is None:
-            return Finish(labels, bonus, 0.0, complete)
-        score = self._words.finish([context])[0]
-        bonus += self._vocabulary.lm_weight * score
-        return Finish(labels, bonus, self._words.total(context) + score, complete)
+    def _ends(self, bonus: torch.Tensor, contexts: torch.Tensor, labels: torch.Tensor, complete: torch.Tensor) -> list[Finish]:
+        """Add words, where there is a label, and the sentence's end; all arguments ``(way,)``."""
+        named = labels != NO_LABEL
+        bonus[named] += self._vocabulary.extras[labels[named]]
+        totals: list[tuple[float, ...]] = [(0.0,)] * len(labels)
+        if self._words is not None:
+            after, scores = self._words.score(contexts[named].tolist(), labels[named].tolist())
+            contexts[named] = torch.tensor(after, dtype=torch.int64)
+            bonus[named] += torch.tensor(scores, dtype=torch.float64)
+            scores, totals = self._words.finish(contexts.tolist())
+            bonus += torch.tensor(scores, dtype=torch.float64)
+        vocabulary = self._vocabulary
+        return [
+            Finish(
+                (label,) if label != NO_LABEL else (),
+                value,
+                total[0] if vocabulary.ngram is not None else 0.0,
+                total[-1] if vocabulary.lstm is not None else 0.0,
+                is_complete,
+            )
+            for label, value, total, is_complete in zip(labels.tolist(), bonus.tolist(), totals, complete.tolist(), strict=True)
+        ]

@@ -9,10 +9,13 @@ import numpy as np
 
 from asr.config import DecodingConfig
 from asr.decoding.hotwords import HotWord, spell_hot_words
-from asr.decoding.lexicon import Words
+from asr.decoding.lexicon import Words, in_form_of
+from asr.decoding.lstm import load_lstm
+from asr.decoding.lstm_words import LstmWords
 from asr.decoding.scorers import NgramWords
 from asr.decoding.trie import Entry, closed_trie, open_trie
 from asr.decoding.vocabulary import Vocabulary
+from asr.decoding.word_session import Weighted
 from asr.text import Tokenizer
 from asr.text.bpe import WORD_START
 
@@ -39,11 +42,17 @@ def free_vocabulary(config: DecodingConfig, tokenizer: Tokenizer) -> Vocabulary 
     spaceless = tokenizer.boundary is None and not any(name.startswith(WORD_START) for name in tokenizer.token_names)
     starts = np.array([spaceless or name.startswith(WORD_START) for name in tokenizer.token_names])
     trie = open_trie(entries, len(tokenizer), tokenizer.boundary, starts=starts)
-    return Vocabulary(trie, [0.0, *bonuses], None, 0.0)
+    return Vocabulary(trie, [0.0, *bonuses])
 
 
 def word_vocabulary(
-    config: DecodingConfig, tokenizer: Tokenizer, words: Words, hot: Sequence[HotWord], lm: Path | None
+    config: DecodingConfig,
+    tokenizer: Tokenizer,
+    words: Words,
+    hot: Sequence[HotWord],
+    *,
+    ngram: Path | None = None,
+    lstm: Path | None = None,
 ) -> tuple[Vocabulary, tuple[str, ...]]:
     """Return the vocabulary of a search among words, and the text of each of its labels.
 
@@ -57,8 +66,8 @@ def word_vocabulary(
         The lexicon.
     hot
         Hot words. Those that the lexicon lacks, and phrases, get labels of their own.
-    lm
-        KenLM file of a language model over words, or None.
+    ngram, lstm
+        KenLM file, and folder of an LSTM's package, of language models over words; None for none.
     """
     n_words = len(words.texts)
     labels: dict[str, list[int]] = {}
@@ -75,12 +84,17 @@ def word_vocabulary(
             names.append(tuple(words.names[labels[part][0] - 1] if part in labels else part for part in word.words))
     bonuses = np.append(bonuses, [config.hot_word_score * word.weight for word in new])
     strangers = {part for word in new for part in word.words if part not in labels}
-    model = NgramWords(lm, names, strangers) if lm is not None else None
+    texts = (*words.texts, *(" ".join(word.words) for word in new))
+    models: dict[str, Weighted] = {}
+    if ngram is not None:
+        models["ngram"] = NgramWords(ngram, names, strangers), config.lm_weight
+    if lstm is not None:
+        models["lstm"] = LstmWords(lstm, in_form_of(load_lstm(lstm), texts, tokenizer)), config.lstm_weight
     values = config.word_score * np.array([len(parts) for parts in names], dtype=float)
     values[0] += config.unknown_score
     extras = values + bonuses
-    if model is not None:
-        values += config.lm_weight * np.array(model.unigrams())
+    for model, weight in models.values():
+        values += weight * np.array(model.unigrams())
     spellings = words.spellings() + [
         (tokens, label) for label, word in enumerate(new, start=1 + n_words) for tokens in word.spellings
     ]
@@ -90,5 +104,4 @@ def word_vocabulary(
         trie = closed_trie(entries, n_tokens, boundary, optional=config.optional_boundary and boundary is not None)
     else:
         trie = open_trie(entries, n_tokens, boundary, starts=np.zeros(n_tokens, dtype=bool), value=float(values[0]))
-    texts = (*words.texts, *(" ".join(word.words) for word in new))
-    return Vocabulary(trie, extras.tolist(), model, config.lm_weight if model is not None else 0.0), texts
+    return Vocabulary(trie, extras.tolist(), **models), texts

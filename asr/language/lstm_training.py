@@ -24,6 +24,7 @@ from asr.language.lstm_step import Stepper
 from asr.language.lstm_text import TrainingText, read_training_text
 from asr.language.package import check_replaceable, replace_folder
 from asr.language.perplexity import Perplexity, measure
+from asr.model.device import has_bfloat16
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +93,7 @@ def choose_device(config: LstmConfig) -> tuple[torch.device, torch.dtype]:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
-    has_bfloat16 = device.type == "cuda" or any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
-    use_bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16)
+    use_bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(device))
     return device, torch.bfloat16 if use_bfloat16 else torch.float32
 
 

@@ -24,3 +24,11 @@ def check_device(device: str | torch.device) -> torch.device:
         reason = str(error).splitlines()[0].split(". ")[0]
         raise ConfigError(f"device {str(device)!r} cannot be used here ({reason}); 'cpu' always can") from None
     return target
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Say whether a processor computes products of bfloat16; where it has to imitate them, they are far slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))

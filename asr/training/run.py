@@ -23,6 +23,7 @@ from asr.data.batches import count_batches, evaluation_loader, longest_batch
 from asr.data.manifest import check_output_folder, read_manifest, replacing, transcript
 from asr.errors import ConfigError, StorageError
 from asr.model.acoustic import SpeechModel
+from asr.model.device import has_bfloat16
 from asr.package import check_replaceable, write_package
 from asr.text import Tokenizer, build_tokenizer
 from asr.training.checkpoints import LAST, Checkpoints, RandomState, Stopped
@@ -166,18 +167,18 @@ def fit(trainer: Trainer, module: SpeechModule, data: SpeechData, resume_from: P
 
 def choose_precision(config: Config) -> Any:
     """Return Lightning's name for ``trainer.precision``."""
+    chosen = config.trainer.precision
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    names = {
-        "auto": "bf16-mixed" if on_gpu else "32-true",
-        "float32": "32-true",
-        "bfloat16": "bf16-mixed",
-        "float16": "16-mixed",
-    }
-    if config.trainer.precision == "float16" and not on_gpu:
+    if chosen == "float16" and not on_gpu:
         raise ConfigError("trainer.precision=float16 needs a GPU; on a CPU choose float32 or bfloat16")
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("trainer.accelerator=gpu, but torch finds no GPU here; choose trainer.accelerator=cpu")
-    return names[config.trainer.precision]
+    fits = has_bfloat16(torch.device("cuda" if on_gpu else "cpu"))
+    if chosen == "bfloat16" and not fits:
+        logger.warning("trainer.precision=bfloat16: the processor imitates it; float32 is several times faster")
+    if chosen == "auto":
+        chosen = "bfloat16" if fits else "float32"
+    return {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}[chosen]
 
 
 @contextmanager
