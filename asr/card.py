@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Sequence
 
 import asr
-from asr.config import Config, TokensConfig
+from asr.config import Config, RecurrentConfig, TokensConfig
 from asr.model.acoustic import SpeechModel
 from asr.scoring.score import ErrorRate, Score
 
@@ -79,11 +79,9 @@ def build_card(
     date
         Day of the training's end; today if left out.
     """
-    recurrent = config.model.recurrent
-    direction = "bidirectional " if recurrent.bidirectional else ""
     network = (
-        f"{len(config.model.cnn.channels)} convolutions, {recurrent.layers} {direction}"
-        f"{recurrent.cell.upper()} layers of {recurrent.hidden_size}, an output each {1000 * model.frame_s:g} ms"
+        f"{len(config.model.cnn.channels)} convolutions, {_recurrent_layers(config.model.recurrent)}, an output each "
+        f"{1000 * model.frame_s:g} ms"
     )
     return _CARD.format(
         name=config.name,
@@ -145,3 +143,12 @@ def _listed(names: Sequence[str]) -> str:
 
 def _rate(rate: ErrorRate | None) -> str:
     return "not measured" if rate is None else rate.line("").strip()
+
+
+def _recurrent_layers(config: RecurrentConfig) -> str:
+    if config.cell == "none":
+        return "no recurrent layers"
+    if config.cell == "window_mlp":
+        return f"{config.layers} feed-forward layers of {config.hidden_size} over windows of frames"
+    direction = "bidirectional " if config.bidirectional else ""
+    return f"{config.layers} {direction}{config.cell.upper().replace('_', ' ')} layers of {config.hidden_size}"

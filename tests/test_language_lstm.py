@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import importlib
 import itertools
 import logging
 import math
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +31,7 @@ from asr.language.lstm import LstmModel, LstmNetwork
 from asr.language.lstm_data import Tokens, as_rows, encode
 from asr.language.lstm_run import LAST
 from asr.language.lstm_step import RowAdam, Stepper, rate_factor
-from asr.language.lstm_training import INTERRUPTED, train_lstm
+from asr.language.lstm_training import INTERRUPTED, choose_device, train_lstm
 from asr.language.softmax import Sampler, inclusion_probabilities, sampled_cross_entropy
 from asr.language.units import Words
 from asr.language.vocabulary import Vocabulary
@@ -244,21 +250,23 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+def overrides_of(text: Path, *overrides: str) -> list[str]:
+    return [
+        "lm=lstm", f"text=[{text}]", f"output={text.parent / 'lm'}", "lm.embedding_size=16", "lm.hidden_size=16",
+        "lm.layers=1", "lm.rows=8", "lm.steps=10", "lm.epochs=2", "lm.lr=0.02", "lm.precision=float32",
+        "lm.accelerator=cpu", "lm.samples=4", "lm.dropout=0.1", "lm.held_out=0.02", *overrides,
+    ]  # fmt: skip
+
+
 def config_of(text: Path, *overrides: str) -> LstmTraining:
-    config = compose_training(
-        [
-            "lm=lstm", f"text=[{text}]", f"output={text.parent / 'lm'}", "lm.embedding_size=16", "lm.hidden_size=16",
-            "lm.layers=1", "lm.rows=8", "lm.steps=10", "lm.epochs=2", "lm.lr=0.02", "lm.precision=float32",
-            "lm.accelerator=cpu", "lm.samples=4", "lm.dropout=0.1", "lm.held_out=0.02", *overrides,
-        ]
-    )  # fmt: skip
+    config = compose_training(overrides_of(text, *overrides))
     assert isinstance(config, LstmTraining)
     return config
 
 
 def test_training_learns_a_simple_language_and_writes_its_package(text: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="asr")
-    assert train_lstm(config_of(text)) == 0
+    assert train_lstm(config_of(text, "lm.dropout=0")) == 0
     folder = text.parent / "lm"
     names = ["README.md", "config.yaml", "model.safetensors", "train.log", "vocabulary.txt"]
     assert sorted(path.name for path in folder.iterdir()) == names
@@ -321,6 +329,54 @@ def test_second_interrupt_stops_at_once(text: Path, monkeypatch: pytest.MonkeyPa
     assert not (text.parent / "lm.training" / LAST).exists()
 
 
+@pytest.mark.parametrize("step", [9, 40])
+def test_killed_run_goes_on_from_its_last_checkpoint(text: Path, step: int) -> None:
+    """SIGKILL in a step leaves no time to save; what is trained again comes to the same weights."""
+    assert train_lstm(config_of(text)) == 0
+    expected = weights_of(text.parent / "lm")
+    shutil.rmtree(text.parent / "lm")
+    code = (
+        "import itertools, os, signal, sys\n"
+        "from asr.cli import main\n"
+        "from asr.language.lstm_step import Stepper\n"
+        "original, number = Stepper.step, itertools.count(1)\n"
+        "def step(*args):\n"
+        f"    if next(number) == {step}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return original(*args)\n"
+        "Stepper.step = step\n"
+        "main(sys.argv[1:])\n"
+    )
+    arguments = ["lm", "train", *overrides_of(text, "lm.checkpoint_minutes=1e-9")]
+    killed = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert sorted(path.name for path in (text.parent / "lm.training").iterdir())[0] == LAST
+    assert train_lstm(config_of(text, "lm.checkpoint_minutes=1e-9")) == 0
+    for name, tensor in weights_of(text.parent / "lm").items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize(("writer", "at"), [("torch.save", 25), ("safetensors.torch.save", 2)])
+def test_full_disk_stops_the_run_and_spoils_nothing(text: Path, monkeypatch: pytest.MonkeyPatch, writer: str, at: int) -> None:
+    """The disk is full for a checkpoint or the second package; the run goes on when there is room again."""
+    assert train_lstm(config_of(text)) == 0
+    expected = weights_of(text.parent / "lm")
+    module, name = writer.rsplit(".", 1)
+    original, number = getattr(importlib.import_module(module), name), itertools.count(1)
+
+    def save(*args: Any, **settings: Any) -> Any:
+        if next(number) == at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(*args, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, save)
+        assert main(["lm", "train", *overrides_of(text, "lm.checkpoint_minutes=1e-9")]) == 1
+    assert sorted(path.name for path in (text.parent / "lm.training").iterdir()) == [LAST, "package", "train.log"]
+    assert train_lstm(config_of(text)) == 0
+    for key, tensor in weights_of(text.parent / "lm").items():
+        assert torch.equal(tensor, expected[key]), key
+
+
 def test_run_that_cannot_go_on_is_refused(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         interrupt_at(patch, 3)
@@ -375,6 +431,18 @@ def test_model_of_pieces(text: Path) -> None:
     assert score.n_tokens > 4
     assert score.log_prob == pytest.approx(math.log(0.25), abs=0.5)
     assert any(text in {f"the {noun} {verb}" for noun, verb in VERBS.items()} for text in model.sample(5))
+
+
+def test_bfloat16_is_used_only_where_the_processor_computes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(precision: str) -> torch.dtype:
+        return choose_device(LstmConfig(accelerator="cpu", precision=precision))[1]
+
+    monkeypatch.setattr("asr.language.lstm_training.has_bfloat16", lambda device: True)
+    assert [chosen(name) for name in ("auto", "bfloat16", "float32")] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    monkeypatch.setattr("asr.language.lstm_training.has_bfloat16", lambda device: False)
+    assert [chosen(name) for name in ("auto", "float32")] == [torch.float32] * 2
+    with pytest.raises(ConfigError, match=r"lm\.precision=bfloat16"):
+        chosen("bfloat16")
 
 
 def test_too_little_text_and_missing_gpu_are_refused(text: Path) -> None:

@@ -127,6 +127,20 @@ def test_every_format_gives_the_same_scores(text: Path, overrides: list[str], na
 
 
 @pytest.mark.usefixtures("programs")
+def test_models_of_the_same_text_and_size_know_the_same_words(text: Path) -> None:
+    """A decoder can then use an n-gram model and an LSTM together."""
+    from asr.language.lstm_training import train_lstm
+
+    settings = ["lm.embedding_size=2", "lm.hidden_size=2", "lm.rows=1", "lm.steps=4", "lm.samples=0", "lm.held_out=0.3"]
+    words = (train(text, "lm.vocabulary_size=4", "lm.order=2") / "vocabulary.txt").read_text()
+    output = text.parent / "lstm"
+    config = compose_training(["lm=lstm", f"text=[{text}]", f"output={output}", "lm.vocabulary_size=4", *settings])
+    assert isinstance(config, LstmTraining)
+    assert train_lstm(config) == 0
+    assert (output / "vocabulary.txt").read_text() == words
+
+
+@pytest.mark.usefixtures("programs")
 def test_character_model(text: Path) -> None:
     model = model_of(train(text, "lm.unit=character", "lm.order=5", "lm.prune=[0]"))
     assert set(model.words) == set("thecasrndog|")
@@ -148,7 +162,7 @@ def test_package_says_what_it_is(text: Path, tmp_path: Path, capsys: pytest.Capt
     card = (folder / "README.md").read_text()
     assert "# tiny" in card
     assert model_of(folder).signature in card
-    assert f"perplexity a word {facts['dev_perplexity']['perplexity']:.2f}" in card
+    assert f"| perplexity a word | {facts['dev_perplexity']['perplexity']:.2f} (" in card
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
 
 
@@ -276,7 +290,18 @@ def test_commands(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert [line.split()[1] for line in lines] == ["cat", "dog"]
     assert float(lines[0].split()[0]) > float(lines[1].split()[0])
     assert main(["lm", "sample", "--model", second, "-n", "3", "the dog"]) == 0
-    assert all(line.startswith("the dog") for line in capsys.readouterr().out.splitlines())
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert all(line.startswith("the dog") for line in told.out.splitlines())
+    assert main(["lm", "predict", "the zebra", "--model", second]) == 0
+    assert capsys.readouterr().err == "asr lm: the model does not know: zebra\n"
+    other = tmp_path / "other.arpa"
+    assert main([*common, f"output={tmp_path / 'arpa'}", "lm.format=arpa", "lm.order=2"]) == 0
+    (tmp_path / "arpa" / "ngram.arpa").rename(other)  # a KenLM file by itself has no normaliser
+    capsys.readouterr()
+    assert main(["lm", "score", first, str(dev), "--compare", str(other)]) == 2
+    told = capsys.readouterr()
+    assert (told.out, "make different words" in told.err) == ("", True)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +320,9 @@ def test_commands(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["predict", "a", "--model", "absent"], "absent: not found"),
         (["predict", "a", "--model", "absent", "-n", "0"], "-n 0"),
         (["sample", "--model", "absent", "--temperature", "0"], "--temperature 0"),
+        (["sample", "--model", "absent", "--temperature", "inf"], "--temperature inf"),
+        (["sample", "--model", "absent", "--seed", "-1"], "--seed -1"),
+        (["train", "lm=lstm", "text=[absent.txt]"], "no such file"),
     ],
 )
 def test_mistakes_are_told(
@@ -305,6 +333,7 @@ def test_mistakes_are_told(
     error = capsys.readouterr().err
     assert error.startswith("asr lm: error: ")
     assert words in error
+    assert not any(tmp_path.rglob("*.training"))
 
 
 def test_every_setting_is_documented_and_its_default_lies_in_its_range() -> None:

@@ -11,9 +11,11 @@ from asr.config import CnnConfig, FrontendConfig, HeadConfig, ModelConfig, Recur
 from asr.features import length_mask
 from asr.model.acoustic import SpeechModel
 from asr.model.cnn import Cnn
+from asr.model.device import has_bfloat16
 from asr.model.norm import FrameLayerNorm, LockedDropout, MaskedBatchNorm
 from asr.model.recurrent import RecurrentLayer, RecurrentStack, reverse_index
 
+CELLS = ("rnn", "lstm", "gru", "peephole_lstm", "coupled_lstm", "window_mlp", "none")
 N_SAMPLES = [31999, 16000, 9000, 8000, 401, 1]
 
 
@@ -81,7 +83,7 @@ def test_batch_invariance(frontend: FrontendConfig, norm: str) -> None:
                 assert torch.equal(log_probs[i, : n_out[i]].argmax(1), alone[0].argmax(1))
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_every_cell_is_batch_invariant(cell: str, bidirectional: bool) -> None:
     model = small_model(FrontendConfig(), cell=cell, bidirectional=bidirectional)
@@ -178,7 +180,8 @@ def test_initialisation() -> None:
     assert bias.tolist() == [0.0] * 8 + [1.5] * 8 + [0.0] * 16
 
 
-def test_float16_autocast_keeps_features_in_float32() -> None:
+@pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="the processor has no bfloat16")
+def test_mixed_precision_keeps_features_in_float32() -> None:
     model = small_model(FrontendConfig())
     waveform = utterances()[0][None]
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
@@ -199,7 +202,7 @@ def test_locked_dropout_has_one_mask_an_utterance() -> None:
     assert torch.equal(dropout.eval()(x), x)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS[:5])
 @pytest.mark.parametrize("norm", ["layer", "none"])
 def test_stack_that_goes_on_from_its_state_reads_as_if_in_one(cell: str, norm: str) -> None:
     torch.manual_seed(3)

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import torch
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from tiny_lstm import write_tiny_lstm
 
 from asr.card import add_tuning
 from asr.cli import main
@@ -30,7 +31,7 @@ from asr.package import read_package, self_contained, update_package, write_pack
 from asr.scoring import score
 from asr.scoring.counts import Counts
 from asr.scoring.score import ErrorRate, Score
-from asr.text import build_tokenizer
+from asr.text import Normaliser, build_tokenizer
 from asr.tuning import Key, Posteriors, Trial, Tuning, objective, searched_keys
 from asr.tuning import keys as keys_module
 from asr.tuning.objective import Decoded
@@ -59,6 +60,11 @@ def test_keys_are_those_that_change_what_the_decoder_writes() -> None:
     assert names(ngram, fixed=("beam", "lm_weight")) == ["word_score", "blank_penalty", "prior_weight"]
     ngram.lexicon = False
     assert "unknown_score" in names(ngram)
+    for kind in ("rescore", "fusion"):
+        both = DecodingConfig(kind=kind, lm="x", lstm="y")
+        assert names(both) == ["lstm_weight", *names(DecodingConfig(kind="beam_ngram", lm="x"))]
+        assert names(DecodingConfig(kind=kind, lstm="y"))[:3] == ["lstm_weight", "word_score", "blank_penalty"]
+    assert "unknown_score" in names(DecodingConfig(kind="fusion", lstm="y", lexicon=False))
 
 
 def test_every_kind_of_decoder_has_keys() -> None:
@@ -456,6 +462,23 @@ def test_evaluate_and_transcribe_use_what_was_tuned(
     assert old != [row["hypothesis"] for row in rows]
 
 
+@pytest.mark.parametrize("kind", ["rescore", "fusion"])
+def test_lstm_language_models_are_weighted_and_copied(
+    kind: str, mine: Path, manifests: Path, arpa: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lstm = write_tiny_lstm(tmp_path / "elsewhere" / "lstm", read_package(mine).tokenizer.form, ("one", "two"))
+    settings = [f"decoding.kind={kind}", f"decoding.lstm={lstm}", f"decoding.lm={arpa}", "decoding.beam=10"]
+    assert tune(mine, manifests, *settings, "--keys", "decoding.lstm_weight=0.5:3", "--trials", "5") == 0
+    tuned = capsys.readouterr().out
+    trials = [json.loads(line)["settings"] for line in (mine / "tuning" / "tuning.jsonl").read_text().splitlines()]
+    assert len({trial["lstm_weight"] for trial in trials}) > 1
+    shutil.rmtree(arpa.parent)
+    decoding = read_package(mine).config.decoding
+    assert (decoding.kind, decoding.lstm, decoding.lm) == (kind, "language/lstm", "language/ngram.arpa")
+    assert main(["evaluate", str(mine), "tiny/dev", "--manifests", str(manifests)]) == 0
+    assert score_lines(capsys.readouterr().out) == score_lines(tuned)
+
+
 def test_files_of_a_tuning(mine: Path, manifests: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts = read_package(mine).facts
     assert tune(mine, manifests, "--trials", "12", "--subset", "4") == 0
@@ -653,11 +676,14 @@ def test_models_from_elsewhere_are_copied_and_those_inside_stay(tmp_path: Path) 
         assert copies == {place: elsewhere / name}
 
 
+@pytest.mark.parametrize("kind", ["beam_ngram", "fusion"])
 def test_pronunciations_by_a_voice_are_written_down(
-    package: Path, manifests: Path, arpa: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, package: Path, manifests: Path, arpa: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["one", "two", "three"]
     write_arpa(arpa, words)
+    lstm = write_tiny_lstm(tmp_path / "lstm", Normaliser(TokensConfig().alphabet), words)
+    model = f"decoding.lm={arpa}" if kind == "beam_ngram" else f"decoding.lstm={lstm}"
     config = Config(tokens=TokensConfig(kind="phones"))
     config.frontend, config.model = read_package(package).config.frontend, read_package(package).config.model
     tokenizer = build_tokenizer(config.tokens, lambda: ["one two three four"])
@@ -669,7 +695,7 @@ def test_pronunciations_by_a_voice_are_written_down(
     for number, one in enumerate(cuts):
         one.supervisions[0].text = " ".join(words[: 1 + number % 3])
     write_manifest(cuts, manifests / "tiny" / "dev.jsonl.gz")
-    assert tune(mine, manifests, "decoding.kind=beam_ngram", f"decoding.lm={arpa}", "decoding.beam=5", "--trials", "2") == 0
+    assert tune(mine, manifests, f"decoding.kind={kind}", model, "decoding.beam=5", "--trials", "2") == 0
     tuned = score_lines(capsys.readouterr().out)
     assert read_package(mine).config.decoding.lexicon_file == "language/lexicon.tsv"
     lexicon = (mine / "language" / "lexicon.tsv").read_text(encoding="utf-8").splitlines()

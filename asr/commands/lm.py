@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,6 +12,7 @@ from asr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from asr.language import LanguageModel
+    from asr.language.perplexity import Perplexity
 
 DESCRIPTION = "train, measure and try out language models"
 
@@ -122,26 +124,26 @@ def _train(args: argparse.Namespace) -> int:
 def _score(args: argparse.Namespace) -> int:
     from asr.data.progress import Progress
     from asr.language import load_language_model
-    from asr.language.perplexity import compare, measure, why_incomparable
+    from asr.language.perplexity import as_lines, compare, measure, why_incomparable
     from asr.language.texts import find_sources, read_text
 
     texts = [text for source in find_sources(args.texts, args.manifests, text_ids=args.text_ids) for text in read_text(source)]
     models = [load_language_model(path, args.device) for path in (args.model, args.compare) if path]
-    results = []
-    for model in models:
-        sentences = [words for text in texts if (words := model.normalise(text))]
-        if not sentences:
-            raise DataError(f"no sentence is left of {', '.join(args.texts)} after normalisation")
+    readings = [[words for text in texts if (words := model.normalise(text))] for model in models]
+    if not all(readings):
+        raise DataError(f"no sentence is left of {', '.join(args.texts)} after normalisation")
+    if readings[0] != readings[-1]:
+        raise ConfigError("the models' normalisers make different words of this text, so they cannot be compared on it")
+    results: list[Perplexity] = []
+    for model, sentences in zip(models, readings, strict=True):
         with Progress("scoring", len(sentences), "sentences", sys.stderr) as progress:
             result = measure(model, sentences, progress.advance)
-        print(f"{model.description}\n{result.summary()}\nsignature {model.signature}", flush=True)
+        facts = {"model": model.description, **result.facts(), "signature": model.signature}
+        print(("\n" if results else "") + as_lines(facts), flush=True)
         results.append(result)
     if len(models) == 2:
-        if len(results[0].sentences) != len(results[1].sentences) or results[0].n_words != results[1].n_words:
-            raise ConfigError("the models' normalisers make different words of this text, so they cannot be compared on it")
         comparison, reason = compare(*results), why_incomparable(*models)
-        print(comparison.summary())
-        print(f"these two cannot be compared so: {reason}" if reason else comparison.verdict)
+        print(f"\n{comparison.summary()}\n{f'not a fair comparison: {reason}' if reason else comparison.verdict}")
     return 0
 
 
@@ -155,8 +157,10 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _sample(args: argparse.Namespace) -> int:
-    if args.n < 1 or not args.temperature > 0:
-        raise ConfigError(f"-n {args.n} --temperature {args.temperature:g}: expected 1 or more, and a number above 0")
+    if args.n < 1 or args.seed < 0:
+        raise ConfigError(f"-n {args.n} --seed {args.seed}: expected 1 or more, and 0 or more")
+    if not 0 < args.temperature < math.inf:
+        raise ConfigError(f"--temperature {args.temperature:g}: expected a number above 0, such as 0.7")
     model, history = _model_and_words(args)
     for text in model.sample(args.n, seed=args.seed, temperature=args.temperature, history=history):
         print(text)
@@ -167,4 +171,8 @@ def _model_and_words(args: argparse.Namespace) -> tuple[LanguageModel, list[str]
     from asr.language import load_language_model
 
     model = load_language_model(args.model, args.device)
-    return model, model.normalise(args.text)
+    words = model.normalise(args.text)
+    unknown = [word for word in words if model.unknown in map(model.index, model.units.split([word]))]
+    if unknown:
+        print(f"asr lm: the model does not know: {' '.join(unknown)}", file=sys.stderr)
+    return model, words

@@ -6,12 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from asr.config import DecodingConfig
-from asr.decoding.beam import BeamDecoder
 from asr.decoding.decoder import Decoder
 from asr.decoding.greedy import GreedyDecoder
-from asr.decoding.ngram import build_ngram
-from asr.decoding.search import PrefixSearch
-from asr.decoding.wordlist import free_vocabulary
+from asr.decoding.searches import build_beam, build_fusion, build_ngram, build_rescoring
 from asr.errors import ConfigError
 from asr.text import Tokenizer
 
@@ -48,12 +45,10 @@ def _build_greedy(config: DecodingConfig, tokenizer: Tokenizer, folder: Path | N
     return GreedyDecoder(tokenizer, config)
 
 
-def _build_beam(config: DecodingConfig, tokenizer: Tokenizer, folder: Path | None) -> Decoder:
-    return BeamDecoder(tokenizer, config, PrefixSearch(tokenizer.boundary, free_vocabulary(config, tokenizer)))
-
-
 _KINDS: Mapping[str, Callable[[DecodingConfig, Tokenizer, Path | None], Decoder]] = {
     "greedy": _build_greedy,
-    "beam": _build_beam,
+    "beam": build_beam,
     "beam_ngram": build_ngram,
+    "rescore": build_rescoring,
+    "fusion": build_fusion,
 }

@@ -44,7 +44,7 @@ def _load(path: Path) -> LstmModel:
     model = load_language_model(path)
     if not isinstance(model, LstmModel):
         raise ConfigError(
-            f"decoding.lstm={path}: {model.description}; expected an LSTM, as `asr lm train lm=lstm` writes it. An n-gram model is "
-            "named by decoding.lm"
+            f"decoding.lstm={path}: {model.description}; expected an LSTM, as `asr lm train lm=lstm` writes it. N-gram models "
+            "are named by decoding.lm"
         )
     return model

@@ -19,8 +19,8 @@ A language model: {description}, trained with asr {version} on {date}.
 |---|---|
 | trained on | {text} |
 | size of the text | {sentences:,} sentences, {words:,} words |
-| perplexity | {perplexity} |
 | measured on | {dev} |
+{measured}
 | text is normalised to | {normaliser} |
 | signature | {signature} |
 
@@ -58,7 +58,7 @@ def build_card(name: str, model: LanguageModel, facts: Mapping[str, Any], perple
     folder
         What to call the package's folder in the examples.
     """
-    form = model.form
+    form, measured = model.form, perplexity.facts() if perplexity else {"perplexity": "not measured"}
     return _CARD.format(
         name=name,
         description=model.description,
@@ -67,7 +67,7 @@ def build_card(name: str, model: LanguageModel, facts: Mapping[str, Any], perple
         text=", ".join(facts["text"]),
         sentences=facts["sentences"],
         words=facts["words"],
-        perplexity="; ".join(perplexity.summary().splitlines()) if perplexity else "not measured",
+        measured="\n".join(f"| {key} | {value} |" for key, value in measured.items()),
         dev=", ".join(facts["dev"]) or "nothing",
         normaliser=f"{form.name}, the characters `{form.alphabet}`" if form else "nothing",
         signature=model.signature,

@@ -68,21 +68,25 @@ class LstmConfig:
         "word", "what it reads and writes; subword is pieces of words (byte-pair encoding)", choices=("word", "subword")
     )
     vocabulary_size: int = option(
-        60000, "the most frequent words, all others being one, <unk>; or the number of pieces", low=3, high=10000000
+        60000,
+        "the most frequent words, all others being one, <unk>: the same as an n-gram model's of the same text and size; or the "
+        "number of pieces",
+        low=3,
+        high=10000000,
     )
-    embedding_size: int = option(512, "values that stand for a word, at the input and at the output", low=1, high=8192)
+    embedding_size: int = option(256, "values that stand for a word, at the input and at the output", low=1, high=8192)
     hidden_size: int = option(512, "units of each LSTM layer", low=1, high=8192)
-    layers: int = option(2, "LSTM layers", low=1, high=16)
+    layers: int = option(1, "LSTM layers", low=1, high=16)
     dropout: float = option(
-        0.2, "dropout of embeddings and after each layer, one mask for all words of a row", low=0.0, high=0.95
+        0.1, "dropout of embeddings and after each layer, one mask for all words of a row", low=0.0, high=0.95
     )
     samples: int = option(
         1024, "words drawn for the training loss of each step; 0 is the softmax over all words", low=0, high=1000000
     )
-    epochs: int = option(3, "passes over the text", low=1, high=1000)
-    rows: int = option(128, "pieces of the text that are read side by side", low=1, high=65536)
+    epochs: int = option(2, "passes over the text", low=1, high=1000)
+    rows: int = option(64, "pieces of the text that are read side by side", low=1, high=65536)
     steps: int = option(32, "words of backpropagation through time", low=1, high=4096)
-    lr: float = option(2e-3, "peak learning rate of Adam", low=1e-8, high=10.0)
+    lr: float = option(3e-3, "peak learning rate of Adam", low=1e-8, high=10.0)
     warmup_fraction: float = option(0.02, "share of all steps over which the rate rises to its peak", low=0.0, high=0.9)
     final_fraction: float = option(0.02, "the last rate as a share of the peak; it falls along a cosine", low=0.0, high=1.0)
     clip_norm: float = option(1.0, "gradients are scaled down to this norm; 0 is off", low=0.0)
@@ -93,7 +97,9 @@ class LstmConfig:
     patience: int = option(
         4, "training ends after so many measurements without an improvement; 0 never ends it", low=0, high=1000000
     )
-    checkpoint_minutes: float = option(10.0, "longest time between two checkpoints", unit="min", low=0.0)
+    checkpoint_minutes: float = option(
+        10.0, "time between two checkpoints; 0 writes one only when training is stopped", unit="min", low=0.0
+    )
     accelerator: str = option("auto", "where to train", choices=("auto", "cpu", "gpu"))
     precision: str = option(
         "auto", "auto is bfloat16 mixed precision where the processor has it", choices=("auto", "float32", "bfloat16")

@@ -1,8 +1,9 @@
 """KenLM's files, ARPA text and binary: checks before they are handed to its C++ code, and the words that they hold.
 
-KenLM checks a file's version and length by itself, but goes by the numbers in its header, and the process ends where they are
-nonsense. What can be known to be wrong is refused here. Damage in the middle of a binary file cannot be seen: a language model
-package has a hash for that, and a bare binary file from a stranger is better asked for as ARPA.
+KenLM checks a file's version and length by itself, and that its words stand where its header puts them, but goes by the numbers
+in the header before that, and the process ends where they are nonsense. What can be known to be wrong is refused here. Damage
+in the middle of a binary file cannot be seen, and can end the process: a language model package has a hash for that, and a bare
+binary file from a stranger is better asked for as ARPA.
 """
 
 from __future__ import annotations

@@ -124,18 +124,16 @@ class LstmModel(LanguageModel):
         The network, with a unit more than ``words`` for the sentence's end and one for unknown units, in this order.
     units, words, form
         As for :class:`asr.language.model.LanguageModel`.
-    signature_hash
-        Hexadecimal digits that tell its weights from others.
+    hash
+        First 12 hexadecimal digits of the SHA-256 of the file of its weights.
     """
 
-    def __init__(
-        self, network: LstmNetwork, units: Units, words: Sequence[str], form: Normaliser | None, signature_hash: str
-    ) -> None:
+    def __init__(self, network: LstmNetwork, units: Units, words: Sequence[str], form: Normaliser | None, hash: str) -> None:
         super().__init__(units, words, form)
         self.network = network.eval()
         self.begin = self.end
         """Index that stands before a sentence's first unit: the end of the one before."""
-        self._hash = signature_hash
+        self.hash = hash
 
     @property
     def device(self) -> torch.device:
@@ -145,7 +143,7 @@ class LstmModel(LanguageModel):
     @property
     def signature(self) -> str:
         size = f"{len(self.network.recurrent.layers)}x{self.network.recurrent.output_size}"
-        return f"lstm{size}-{self.unit}-{len(self.words)}-{self._hash}"
+        return f"lstm{size}-{self.unit}-{len(self.words)}-{self.hash}"
 
     @property
     def description(self) -> str:

@@ -45,7 +45,7 @@ def write_lstm(
     folder
         Where it shall lie.
     config, model, vocabulary
-        What was trained.
+        What was trained; the model gets the hash of its file.
     facts
         As for :func:`asr.language.card.build_card`.
     perplexity
@@ -63,8 +63,8 @@ def write_lstm(
             model.units.tokenizer.save(work)
         sizes = {key: getattr(config, key) for key in _SIZES}
         write_config(work, file, kind="lstm", unit=model.unit, form=model.form, model=sizes, training=facts)
-        named = LstmModel(model.network, model.units, model.words, model.form, file_hash(file)[:12])
-        (work / CARD_NAME).write_text(build_card(name, named, facts, perplexity, shown_folder), encoding="utf-8")
+        model.hash = file_hash(file)[:12]
+        (work / CARD_NAME).write_text(build_card(name, model, facts, perplexity, shown_folder), encoding="utf-8")
 
 
 def read_units(folder: Path) -> Units:

@@ -19,7 +19,7 @@ from asr.language.config import LstmConfig, LstmTraining
 from asr.language.lstm import LstmModel, LstmNetwork
 from asr.language.lstm_data import as_rows
 from asr.language.lstm_package import write_lstm
-from asr.language.lstm_run import Interruption, Position, find_run, save_run
+from asr.language.lstm_run import LAST, Interruption, Position, find_run, save_run
 from asr.language.lstm_step import Stepper
 from asr.language.lstm_text import TrainingText, read_training_text
 from asr.language.package import check_replaceable, replace_folder
@@ -63,9 +63,7 @@ def train_lstm(config: LstmTraining) -> int:
     folder = Path(config.output).absolute()
     check_replaceable(folder)
     device, precision = choose_device(config.lm)
-    working = folder.parent / f"{folder.name}{WORKING}"
-    working.mkdir(parents=True, exist_ok=True)
-    with _logging_to(working / _LOG):
+    with _working_folder(folder) as working, _logging_to(working / _LOG):
         text = read_training_text(config, working / "text")
         run = Run(config, text, working, device, precision)
         if not run.train():
@@ -85,7 +83,7 @@ def choose_device(config: LstmConfig) -> tuple[torch.device, torch.dtype]:
     Raises
     ------
     ConfigError
-        A GPU is asked for and there is none.
+        A GPU is asked for and there is none, or bfloat16 where the processor does not compute it.
     """
     if config.accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("lm.accelerator=gpu, but torch finds no GPU here; choose lm.accelerator=cpu")
@@ -93,8 +91,10 @@ def choose_device(config: LstmConfig) -> tuple[torch.device, torch.dtype]:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
-    use_bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and has_bfloat16(device))
-    return device, torch.bfloat16 if use_bfloat16 else torch.float32
+    fits = has_bfloat16(device)
+    if config.precision == "bfloat16" and not fits:
+        raise ConfigError("lm.precision=bfloat16: the processor does not compute bfloat16; choose lm.precision=float32")
+    return device, torch.bfloat16 if fits and config.precision != "float32" else torch.float32
 
 
 class Run:
@@ -269,6 +269,19 @@ class _Display:
     def __exit__(self, *error: object) -> None:
         if self.bar is not None:
             self.bar.__exit__(None, None, None)
+
+
+@contextmanager
+def _working_folder(folder: Path) -> Iterator[Path]:
+    """Give the folder to work in; where an error leaves nothing in it to go on from, it goes again."""
+    working = folder.parent / f"{folder.name}{WORKING}"
+    working.mkdir(parents=True, exist_ok=True)
+    try:
+        yield working
+    except BaseException:
+        if not (working / LAST).exists() and not (working / _PACKAGE).exists():
+            shutil.rmtree(working, ignore_errors=True)
+        raise
 
 
 @contextmanager

@@ -251,8 +251,8 @@ class LanguageModel(ABC):
         units = self.units.split(history)
         state = self._after(units)
         for _ in range(max_units):
-            scaled = self._log_probs(state)[: self.unknown] / temperature
-            probs = np.exp(scaled - scaled.max())
+            log_probs = self._log_probs(state)[: self.unknown]
+            probs = np.exp((log_probs - log_probs.max()) / temperature)
             index = int(generator.choice(len(probs), p=probs / probs.sum()))
             if index == self.end:
                 break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,16 +78,21 @@ class Perplexity:
         """Bits a word, each sentence's end counting as one."""
         return -self.log_prob / math.log(2) / self.n_predicted
 
-    def summary(self) -> str:
-        """Return it in a few lines."""
+    def facts(self) -> dict[str, str]:
+        """Return its figures with their names, for readers."""
         of_words = self.unit == "word"
-        lines = [f"perplexity a word {self.perplexity:.2f} ({self.bits:.3f} bits), the ends of sentences included"]
-        if self.n_unknown and of_words:
-            lines[0] += ", unknown words as one class"
-            lines += [f"perplexity of the known words {self.known_perplexity:.2f}"]
+        classed = ", unknown words as one class" if of_words and self.n_unknown else ""
+        facts = {"perplexity a word": f"{self.perplexity:.2f} ({self.bits:.3f} bits), ends of sentences included{classed}"}
+        if classed:
+            facts["of known words"] = f"{self.known_perplexity:.2f}"
         noun = "words" if of_words else f"{self.unit}s"
-        lines += [f"out of vocabulary: {self.n_unknown} {noun} ({100 * self.oov_rate:.2f} %)"]
-        return "\n".join([*lines, f"text: {self.n_words:,} words in {len(self.sentences):,} sentences"])
+        facts["out of vocabulary"] = f"{self.n_unknown:,} {noun} ({100 * self.oov_rate:.2f} %)"
+        facts["text"] = f"{self.n_words:,} words in {len(self.sentences):,} sentences"
+        return facts
+
+    def summary(self) -> str:
+        """Return :meth:`facts` as lines."""
+        return as_lines(self.facts())
 
     def to_mapping(self) -> dict[str, Any]:
         """Return its figures as plain values."""
@@ -185,6 +190,12 @@ def why_incomparable(first: LanguageModel, second: LanguageModel) -> str | None:
         f"their vocabularies differ ({only[0]:,} and {only[1]:,} {first.unit}s of their own): the larger has more to choose "
         "from and fewer unknown words, so the difference is not that of the models alone"
     )
+
+
+def as_lines(facts: Mapping[str, str]) -> str:
+    """Return a line for each fact, its name first, the values below each other."""
+    width = max(map(len, facts))
+    return "\n".join(f"{name:{width}}  {value}" for name, value in facts.items())
 
 
 def _exp(value: float) -> float:

@@ -27,7 +27,7 @@ def check_device(device: str | torch.device) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Say whether a processor computes products of bfloat16; where it has to imitate them, they are far slower than float32."""
+    """Say whether a processor has instructions for products of bfloat16; imitated they are far slower than those of float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()

@@ -1,4 +1,4 @@
-"""The stack of (bidirectional) recurrent layers."""
+"""The stack of (bidirectional) recurrent layers, or of a baseline."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from torch import nn
 
 from asr.config import RecurrentConfig
 from asr.features import length_mask
+from asr.model.cells import build_cell
 from asr.model.norm import LockedDropout, SequenceNorm
 
 State: TypeAlias = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
 """What one layer carries from frame to frame: ``(1, batch, hidden_size)``, for an LSTM a pair of them (output, cell)."""
-
-CELLS: dict[str, type[nn.RNN | nn.LSTM | nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 def reverse_index(lengths: torch.Tensor, size: int) -> torch.Tensor:
@@ -30,39 +29,42 @@ def reverse_index(lengths: torch.Tensor, size: int) -> torch.Tensor:
     return torch.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)
 
 
-def build_cell(config: RecurrentConfig, input_size: int) -> nn.RNNBase:
-    """Return one recurrent layer of one direction, initialised.
+class Layer(nn.Module):
+    """What all layers of the stack have: projection, normalisation, dropout.
 
-    Input weights are Xavier-uniform and recurrent weights orthogonal, gate by gate (Saxe et al. 2014); biases are zero but
-    for the LSTM's forget gate, which starts open (Jozefowicz et al. 2015).
+    Parameters
+    ----------
+    config
+        See :class:`asr.config.RecurrentConfig`.
+    size
+        Values that the layer's own computation gives for each frame.
     """
-    cell = CELLS[config.cell](input_size, config.hidden_size, batch_first=True)
-    for name, parameter in cell.named_parameters():
-        with torch.no_grad():
-            if name.startswith("bias"):
-                parameter.zero_()
-            else:
-                for gate in parameter.split(config.hidden_size):
-                    (nn.init.xavier_uniform_ if name.startswith("weight_ih") else nn.init.orthogonal_)(gate)
-            if name == "bias_ih_l0" and config.cell == "lstm":
-                parameter[config.hidden_size : 2 * config.hidden_size] = config.forget_bias  # torch's order: i, f, g, o
-    return cell
+
+    def __init__(self, config: RecurrentConfig, size: int) -> None:
+        super().__init__()
+        self.output_size = config.projection or size
+        self.projection = nn.Linear(size, config.projection) if config.projection else None
+        self.norm = SequenceNorm(config.norm, self.output_size)
+        self.dropout = LockedDropout(config.dropout)
+
+    def finish(self, y: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
+        """Project, normalise and drop values of ``(batch, frame, size)``."""
+        y = y if self.projection is None else self.projection(y)
+        normalised: torch.Tensor = self.dropout(self.norm(y, length_mask(n_frames, y.shape[1])))
+        return normalised
 
 
-class RecurrentLayer(nn.Module):
-    """One recurrent layer in one or both directions, normalisation, dropout.
+class RecurrentLayer(Layer):
+    """A recurrent layer in one or both directions.
 
     The backward direction reverses each utterance inside its own length, runs a plain layer and reverses back: the numbers
     of a packed sequence, at the speed of the fused kernel.
     """
 
     def __init__(self, config: RecurrentConfig, input_size: int) -> None:
-        super().__init__()
+        super().__init__(config, config.hidden_size * (2 if config.bidirectional else 1))
         self.forward_cell = build_cell(config, input_size)
         self.backward_cell = build_cell(config, input_size) if config.bidirectional else None
-        self.output_size = config.hidden_size * (2 if config.bidirectional else 1)
-        self.norm = SequenceNorm(config.norm, self.output_size)
-        self.dropout = LockedDropout(config.dropout)
 
     def forward(self, x: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
         """Map ``(batch, frame, input_size)`` to ``(batch, frame, output_size)``; values beyond each length are undefined."""
@@ -79,10 +81,27 @@ class RecurrentLayer(nn.Module):
         y, state = self.forward_cell(x, state)
         return self.finish(y, n_frames), state
 
-    def finish(self, y: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
-        """Normalise the cells' output and apply dropout."""
-        normalised: torch.Tensor = self.dropout(self.norm(y, length_mask(n_frames, y.shape[1])))
-        return normalised
+
+class WindowLayer(Layer):
+    """A feed-forward layer over a sliding window of frames: what one should try before a recurrent one.
+
+    Frame t sees frames t - window to t, and to t + window where the stack reads in both directions; before the first and after
+    the last frame there are zeros.
+    """
+
+    def __init__(self, config: RecurrentConfig, input_size: int) -> None:
+        super().__init__(config, config.hidden_size)
+        self.padding = config.window, config.window if config.bidirectional else 0
+        self.window = nn.Conv1d(input_size, config.hidden_size, 1 + sum(self.padding))
+        self.activation = nn.ReLU() if config.activation == "relu" else nn.Tanh()
+        nn.init.xavier_uniform_(self.window.weight)
+        nn.init.zeros_(self.window.bias)  # type: ignore[arg-type]  # it has one
+
+    def forward(self, x: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
+        """Map ``(batch, frame, input_size)`` to ``(batch, frame, output_size)``; values beyond each length are undefined."""
+        x = torch.where(length_mask(n_frames, x.shape[1])[:, :, None], x, 0)
+        y = self.window(nn.functional.pad(x.transpose(1, 2), self.padding)).transpose(1, 2)
+        return self.finish(self.activation(y), n_frames)
 
 
 def reorder(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -91,7 +110,7 @@ def reorder(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 class RecurrentStack(nn.Module):
-    """Normalisation of the input, then stacked :class:`RecurrentLayer`.
+    """Normalisation of the input, then stacked :class:`RecurrentLayer`, :class:`WindowLayer` or nothing.
 
     Parameters
     ----------
@@ -105,14 +124,14 @@ class RecurrentStack(nn.Module):
         super().__init__()
         self.norm = SequenceNorm(config.norm, input_size)
         self.layers = nn.ModuleList()
-        for _ in range(config.layers):
-            layer = RecurrentLayer(config, input_size)
+        for _ in range(0 if config.cell == "none" else config.layers):
+            layer = (WindowLayer if config.cell == "window_mlp" else RecurrentLayer)(config, input_size)
             self.layers.append(layer)
             input_size = layer.output_size
         self.output_size = input_size
 
     def forward(self, x: torch.Tensor, n_frames: torch.Tensor) -> list[torch.Tensor]:
-        """Map ``(batch, frame, input_size)`` to each layer's ``(batch, frame, output_size)``.
+        """Map ``(batch, frame, input_size)`` to each layer's ``(batch, frame, output_size)``; without layers, to the input.
 
         Values beyond each length are undefined.
         """
@@ -121,7 +140,7 @@ class RecurrentStack(nn.Module):
         for layer in self.layers:
             x = layer(x, n_frames)
             outputs.append(x)
-        return outputs
+        return outputs or [x]
 
     def forward_from(
         self, x: torch.Tensor, n_frames: torch.Tensor, states: Sequence[State] | None

@@ -122,7 +122,7 @@ def _matters(name: str, config: DecodingConfig) -> bool:
     needs = {
         "lm_weight": config.lm is not None,
         "lstm_weight": config.lstm is not None,
-        "unknown_score": config.lm is not None and not config.lexicon,
+        "unknown_score": not config.lexicon and (config.lm is not None or config.kind == "fusion"),
     }
     return needs.get(name, True)
 

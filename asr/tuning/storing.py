@@ -13,7 +13,8 @@ from typing import Any
 from asr.card import add_tuning
 from asr.config import DecodingConfig
 from asr.data.manifest import replacing
-from asr.decoding.lexicon import load_ngram, load_words, token_names
+from asr.decoding.lexicon import load_words
+from asr.decoding.searches import word_source
 from asr.package import CARD_NAME, ModelPackage, self_contained, update_package
 from asr.tuning.picture import draw
 from asr.tuning.tuner import Tuning
@@ -109,11 +110,10 @@ def _facts(tuning: Tuning, manifests: Sequence[str]) -> dict[str, Any]:
 
 def _with_lexicon(config: DecodingConfig, package: ModelPackage, file: Path) -> DecodingConfig:
     """Write down the words' pronunciations where they would come from a voice, which another machine may have otherwise."""
-    is_spelled = config.lm is not None and config.lexicon and config.lexicon_file is None
-    if package.tokenizer.writes_words or not is_spelled:
+    if package.tokenizer.writes_words or not config.lexicon or config.lexicon_file is not None:
         return config
-    model = load_ngram(config, package.folder)
-    if token_names(model, package.tokenizer) is not None:
+    source = word_source(config, package.tokenizer, package.folder)
+    if source is None:
         return config
-    load_words(model, package.tokenizer, None).lexicon.save(file, package.tokenizer)
+    load_words(source, package.tokenizer, None).lexicon.save(file, package.tokenizer)
     return dataclasses.replace(config, lexicon_file=str(file))
