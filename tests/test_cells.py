@@ -12,6 +12,7 @@ from torch import nn
 
 from asr.config import RecurrentConfig
 from asr.model.cells import build_cell
+from asr.model.gates import NAMES, gate_values
 from asr.model.recurrent import RecurrentLayer, RecurrentStack, WindowLayer
 
 SIZES = [(1, 1, 1, 1), (3, 5, 4, 7), (2, 9, 13, 6), (5, 2, 3, 17)]  # batch, frames, input, hidden
@@ -188,3 +189,19 @@ def test_a_sequence_in_pieces_gives_what_it_gives_in_one(name: str) -> None:
     first, state = cell(x[:, :4])
     second, _ = cell(x[:, 4:], state)
     torch.testing.assert_close(torch.cat([first, second], dim=1), cell(x)[0])
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_gate_values_are_those_of_the_reference(name: str) -> None:
+    cell = randomised(build_cell(config_of(name, 6), 4), torch.float64)
+    x = torch.randn(9, 4, dtype=torch.float64)
+    found = gate_values(cell, x)
+    reference = reference_of(name, cell)
+    outputs, _, _, steps = reference.run(x.numpy(), np.zeros(6), np.zeros(6))
+    assert list(found) == {"rnn-tanh": ["h"], "rnn-relu": ["h"], "gru": ["r", "z", "n", "h"]}.get(name, list("ifgcoh"))
+    check(found["h"], outputs, 1e-12, "h")
+    torch.testing.assert_close(found["h"], cell(x[None])[0][0].detach(), rtol=0, atol=1e-14)
+    for letter, values in found.items():
+        if letter != "h":
+            check(values, np.array([step.values[letter] for step in steps]), 1e-9, letter)
+        assert letter in NAMES

@@ -32,109 +32,10 @@ from asr.config import RecurrentConfig
 LstmState = tuple[torch.Tensor, torch.Tensor]
 
 
-class VariantLstm(nn.Module):
-    """One layer, in one direction, of a kind of LSTM; it is called as :class:`torch.nn.LSTM` with ``batch_first`` is.
-
-    Parameters
-    ----------
-    input_size
-        Values in each input frame.
-    hidden_size
-        Units.
-    """
-
-    gates: ClassVar[str]
-    """The gates, in the order in which the weights hold their rows."""
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
-        rows = len(self.gates) * hidden_size
-        self.hidden_size = hidden_size
-        self.weight_ih_l0 = nn.Parameter(torch.zeros(rows, input_size))
-        self.weight_hh_l0 = nn.Parameter(torch.zeros(rows, hidden_size))
-        self.bias_l0 = nn.Parameter(torch.zeros(rows))
-
-    def forward(self, x: torch.Tensor, state: LstmState | None = None) -> tuple[torch.Tensor, LstmState]:
-        """Read ``(batch, frame, input_size)``.
-
-        Parameters
-        ----------
-        x
-            The input.
-        state
-            Output and cell before the first frame, ``(1, batch, hidden_size)`` each; zeros by default.
-
-        Returns
-        -------
-        y
-            ``(batch, frame, hidden_size)``.
-        state
-            After the last frame.
-        """
-        projected = functional.linear(x, self.weight_ih_l0, self.bias_l0).transpose(0, 1)
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        zero = x.new_zeros(1, len(x), self.hidden_size, dtype=dtype)
-        h, c = (zero, zero) if state is None else state
-        weight: torch.Tensor = self.weight_hh_l0
-        if torch.is_autocast_enabled(x.device.type):
-            weight = weight.to(torch.get_autocast_dtype(x.device.type))
-        y, c = self._run(projected.to(dtype), weight, h[0], c[0])
-        return y.transpose(0, 1), (y[-1:], c[None])
-
-    def _run(
-        self, projected: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, c: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map ``(frame, batch, row)`` to outputs ``(frame, batch, hidden_size)`` and the last cell ``(batch, hidden_size)``."""
-        raise NotImplementedError
-
-
-class PeepholeLSTM(VariantLstm):
-    """LSTM whose gates see the cell (Gers and Schmidhuber, "Recurrent nets that time and count", 2000).
-
-    Input and forget gate see the old cell, the output gate the new one::
-
-        i = sigmoid(W_i x + U_i h + p_i * c + b_i)     f = sigmoid(W_f x + U_f h + p_f * c + b_f)
-        g = tanh(W_g x + U_g h + b_g)                  c' = f * c + i * g
-        o = sigmoid(W_o x + U_o h + p_o * c' + b_o)    h' = o * tanh(c')
-
-    The rows of ``weight_peephole_l0``, ``(3, hidden_size)``, are p_i, p_f and p_o.
-    """
-
-    gates = "ifgo"
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(input_size, hidden_size)
-        self.weight_peephole_l0 = nn.Parameter(torch.zeros(3, hidden_size))
-
-    def _run(
-        self, projected: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, c: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        result: tuple[torch.Tensor, torch.Tensor] = _Peephole.apply(projected, weight, self.weight_peephole_l0, h, c)
-        return result
-
-
-class CoupledLSTM(VariantLstm):
-    """LSTM that takes in exactly as much as it forgets (Greff et al., "LSTM: a search space odyssey", 2017).
-
-    There is no input gate of its own::
-
-        f = sigmoid(W_f x + U_f h + b_f)     i = 1 - f     g = tanh(W_g x + U_g h + b_g)     c' = f * c + i * g
-        o = sigmoid(W_o x + U_o h + b_o)     h' = o * tanh(c')
-    """
-
-    gates = "fog"
-
-    def _run(
-        self, projected: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, c: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        result: tuple[torch.Tensor, torch.Tensor] = _Coupled.apply(projected, weight, h, c)
-        return result
-
-
 class _Peephole(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, projected: torch.Tensor, weight: torch.Tensor, peepholes: torch.Tensor, h: torch.Tensor, c: torch.Tensor
+        ctx: Any, projected: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, c: torch.Tensor, peepholes: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         gates, cells, squashed, outputs = _buffers(projected, weight)
         size = weight.shape[1]
@@ -178,7 +79,7 @@ class _Peephole(torch.autograd.Function):
             d_c *= back[step]
             d_h = _product(d_gates[step], weight, d_h)
         d_peepholes = torch.stack([(part * cell).sum((0, 1)) for part, cell in ((d_i, before), (d_f, before), (d_o, cells))])
-        return d_gates, _weight_gradient(d_gates, first_h, outputs, weight), d_peepholes, d_h, d_c
+        return d_gates, _weight_gradient(d_gates, first_h, outputs, weight), d_h, d_c, d_peepholes
 
 
 class _Coupled(torch.autograd.Function):
@@ -248,6 +149,99 @@ def _product(d_gate: torch.Tensor, weight: torch.Tensor, d_h: torch.Tensor) -> t
 def _weight_gradient(d_gates: torch.Tensor, first_h: torch.Tensor, outputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     before = torch.cat([first_h[None], outputs[:-1]])
     return d_gates.flatten(0, 1).to(weight.dtype).t() @ before.flatten(0, 1).to(weight.dtype)
+
+
+class VariantLstm(nn.Module):
+    """One layer, in one direction, of a kind of LSTM; it is called as :class:`torch.nn.LSTM` with ``batch_first`` is.
+
+    Parameters
+    ----------
+    input_size
+        Values in each input frame.
+    hidden_size
+        Units.
+    """
+
+    gates: ClassVar[str]
+    """The gates, in the order in which the weights hold their rows."""
+    function: ClassVar[type[torch.autograd.Function]]
+    """Runs over the frames: from :meth:`arguments` to outputs ``(frame, batch, hidden_size)`` and the last cell."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        rows = len(self.gates) * hidden_size
+        self.hidden_size = hidden_size
+        self.weight_ih_l0 = nn.Parameter(torch.zeros(rows, input_size))
+        self.weight_hh_l0 = nn.Parameter(torch.zeros(rows, hidden_size))
+        self.bias_l0 = nn.Parameter(torch.zeros(rows))
+
+    def forward(self, x: torch.Tensor, state: LstmState | None = None) -> tuple[torch.Tensor, LstmState]:
+        """Read ``(batch, frame, input_size)``.
+
+        Parameters
+        ----------
+        x
+            The input.
+        state
+            Output and cell before the first frame, ``(1, batch, hidden_size)`` each; zeros by default.
+
+        Returns
+        -------
+        y
+            ``(batch, frame, hidden_size)``.
+        state
+            After the last frame.
+        """
+        y, c = self.function.apply(*self.arguments(x, state))
+        return y.transpose(0, 1), (y[-1:], c[None])
+
+    def arguments(self, x: torch.Tensor, state: LstmState | None = None) -> tuple[torch.Tensor, ...]:
+        """Return the input's projections ``(frame, batch, row)``, the weights of the recurrent product, output and cell."""
+        projected = functional.linear(x, self.weight_ih_l0, self.bias_l0).transpose(0, 1)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        zero = x.new_zeros(1, len(x), self.hidden_size, dtype=dtype)
+        h, c = (zero, zero) if state is None else state
+        weight: torch.Tensor = self.weight_hh_l0
+        if torch.is_autocast_enabled(x.device.type):
+            weight = weight.to(torch.get_autocast_dtype(x.device.type))
+        return projected.to(dtype), weight, h[0], c[0]
+
+
+class PeepholeLSTM(VariantLstm):
+    """LSTM whose gates see the cell (Gers and Schmidhuber, "Recurrent nets that time and count", 2000).
+
+    Input and forget gate see the old cell, the output gate the new one::
+
+        i = sigmoid(W_i x + U_i h + p_i * c + b_i)     f = sigmoid(W_f x + U_f h + p_f * c + b_f)
+        g = tanh(W_g x + U_g h + b_g)                  c' = f * c + i * g
+        o = sigmoid(W_o x + U_o h + p_o * c' + b_o)    h' = o * tanh(c')
+
+    The rows of ``weight_peephole_l0``, ``(3, hidden_size)``, are p_i, p_f and p_o.
+    """
+
+    gates = "ifgo"
+    function = _Peephole
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.weight_peephole_l0 = nn.Parameter(torch.zeros(3, hidden_size))
+
+    def arguments(self, x: torch.Tensor, state: LstmState | None = None) -> tuple[torch.Tensor, ...]:
+        """Return those of every kind, and the peepholes."""
+        return *super().arguments(x, state), self.weight_peephole_l0
+
+
+class CoupledLSTM(VariantLstm):
+    """LSTM that takes in exactly as much as it forgets (Greff et al., "LSTM: a search space odyssey", 2017).
+
+    There is no input gate of its own::
+
+        f = sigmoid(W_f x + U_f h + b_f)     i = 1 - f     g = tanh(W_g x + U_g h + b_g)     c' = f * c + i * g
+        o = sigmoid(W_o x + U_o h + b_o)     h' = o * tanh(c')
+    """
+
+    gates = "fog"
+    function = _Coupled
 
 
 _FUSED: dict[str, type[nn.RNN | nn.LSTM | nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
