@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "measure the error rates of a model on prepared manifests",
     "transcribe": "turn audio files into text",
     "tune": "find the decoder's settings on a development set, and write them into the model package",
+    "compress": "write a copy of a model package whose weights take fewer bits",
     "lm": "train, measure and try out language models",
 }
 """Command names with their summaries; each is a module of :mod:`asr.commands` with the same DESCRIPTION."""

@@ -21,6 +21,9 @@ T = TypeVar("T")
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000)
 """Sample rates (Hz) at which ``augment.mp3_kbps`` can be used."""
 
+TELEPHONE_RATE = 8000
+"""Samples a second of a telephone."""
+
 
 @dataclass
 class CorpusConfig:
@@ -92,6 +95,33 @@ class AugmentConfig:
         [], "bit rates of MP3, one drawn for each utterance that is coded; [] is off", unit="kbit/s", low=16, high=64
     )
     mp3_fraction: float = option(0.5, "share of the utterances that go through MP3 (with mp3_kbps)", low=0.0, high=1.0)
+    noise: list[str] = option(
+        [],
+        "what is mixed with speech, one drawn for each noisy utterance: white, pink, brown, babble (other training "
+        "utterances), manifests or folders of recorded noise; [] is off",
+    )
+    noise_fraction: float = option(0.5, "share of the utterances that noise is added to (with noise)", low=0.0, high=1.0)
+    noise_snr_db: list[float] = option(
+        [5.0, 25.0], "range of the power of speech over that of noise", unit="dB", low=-20.0, high=100.0
+    )
+    room_fraction: float = option(0.0, "share of the utterances that are played in a simulated room", low=0.0, high=1.0)
+    room_rt60_s: list[float] = option(
+        [0.2, 0.7], "range of the time in which a room's echo falls by 60 dB", unit="s", low=0.05, high=5.0
+    )
+    room_distance_m: list[float] = option(
+        [0.3, 3.0], "range of the distance from mouth to microphone in a room", unit="m", low=0.05, high=30.0
+    )
+    volume_fraction: float = option(0.0, "share of the utterances that are recorded at another level", low=0.0, high=1.0)
+    volume_db: list[float] = option(
+        [-30.0, 15.0],
+        "range of their gain; what is too loud is clipped, what is quiet rounded to 16 bits",
+        unit="dB",
+        low=-60.0,
+        high=60.0,
+    )
+    telephone_fraction: float = option(
+        0.0, "share of the utterances that go through a telephone: 300 to 3400 Hz, G.711 or GSM 06.10", low=0.0, high=1.0
+    )
     time_masks: int = option(2, "SpecAugment: masks over time, at most", low=0, high=100)
     time_mask_s: float = option(0.7, "SpecAugment: longest mask over time", unit="s", low=0.0, high=10.0)
     time_mask_fraction: float = option(0.2, "SpecAugment: longest mask as a share of the utterance", low=0.0, high=1.0)
@@ -120,12 +150,27 @@ class CnnConfig:
 class RecurrentConfig:
     """The recurrent stack."""
 
-    cell: str = option("lstm", "recurrent cell", choices=("rnn", "lstm", "gru"))
+    cell: str = option(
+        "lstm",
+        "recurrent cell, or a baseline: window_mlp sees a window of frames, none leaves the convolutions alone",
+        choices=("rnn", "lstm", "gru", "peephole_lstm", "coupled_lstm", "window_mlp", "none"),
+    )
     layers: int = option(4, "stacked layers", low=1, high=32)
     hidden_size: int = option(256, "units in each direction", low=1, high=8192)
-    bidirectional: bool = option(True, "read the utterance in both directions")
+    bidirectional: bool = option(True, "read the utterance in both directions; window_mlp: look ahead as well")
+    projection: int = option(0, "values to which each layer's output is projected; 0 is no projection", low=0, high=65536)
     norm: str = option("layer", "normalisation of the input and after each layer", choices=("layer", "batch", "none"))
     dropout: float = option(0.2, "dropout after each layer, one mask for all frames of an utterance", low=0.0, high=0.95)
+    activation: str = option("tanh", "of rnn and window_mlp", choices=("tanh", "relu"))
+    window: int = option(3, "frames on each side that a layer of window_mlp sees", low=0, high=1000)
+    input_init: str = option(
+        "xavier", "initial weights from the input, gate by gate", choices=("xavier", "orthogonal", "uniform")
+    )
+    recurrent_init: str = option(
+        "orthogonal",
+        "initial weights of the frame before, gate by gate; identity goes with rnn and activation=relu",
+        choices=("xavier", "orthogonal", "identity", "uniform"),
+    )
     forget_bias: float = option(1.0, "initial bias of the forget gate", low=-10.0, high=10.0)
 
 
@@ -196,7 +241,7 @@ class DecodingConfig:
     priors: list[float] = option([], "natural logarithms of the tokens' prior probabilities, the blank first; [] is none")
     lm: str | None = option(
         None,
-        "n-gram language model of beam_ngram, and if there is one of rescore and fusion: folder of a language model package, or a "
+        "n-gram language model of beam_ngram, and where wanted of rescore and fusion: folder of a language model package, or a "
         "KenLM file (ARPA or binary)",
     )
     lexicon: bool = option(True, "beam_ngram, rescore and fusion write only words of the lexicon, where there is one")
@@ -263,6 +308,12 @@ class TrainerConfig:
     )
     threads: int = option(0, "CPU threads; 0 leaves torch's default", low=0, high=4096)
     deterministic: bool = option(True, "refuse operations that are not reproducible (CPU)")
+    average_epochs: float = option(
+        0.0,
+        "validate and package a moving average of the weights over about the last so many epochs, not the newest; 0 is off",
+        low=0.0,
+        high=100000.0,
+    )
     validate_every: int = option(1, "epochs between validations", low=1, high=100000)
     checkpoint_minutes: float = option(10.0, "a checkpoint is also written when this much time has passed", unit="min", low=0.0)
     samples: int = option(4, "validation transcripts shown after each epoch", low=0, high=1000)
@@ -330,11 +381,7 @@ def validate(config: Config) -> None:
     check_ranges(config)
     _check_cnn(config.model.cnn)
     _check_frontend(config.frontend)
-    if config.augment.mp3_kbps and config.frontend.sample_rate not in MP3_RATES:
-        raise ConfigError(
-            f"augment.mp3_kbps={show(config.augment.mp3_kbps)}: MP3 needs frontend.sample_rate to be one of "
-            f"{', '.join(map(str, MP3_RATES))}, not {config.frontend.sample_rate}"
-        )
+    _check_augment(config.augment, config.frontend.sample_rate)
     _check_rest(config)
 
 
@@ -370,6 +417,23 @@ def _check_frontend(frontend: FrontendConfig) -> None:
         )
     if frontend.kind == "mfcc" and frontend.n_mfcc > frontend.n_mels:
         raise ConfigError(f"frontend.n_mfcc={frontend.n_mfcc}: more coefficients than frontend.n_mels={frontend.n_mels} bands")
+
+
+def _check_augment(augment: AugmentConfig, sample_rate: int) -> None:
+    for name in ("noise_snr_db", "room_rt60_s", "room_distance_m", "volume_db"):
+        values = getattr(augment, name)
+        if len(values) != 2 or values[0] > values[1]:
+            raise ConfigError(f"augment.{name}={show(values)}: expected two numbers, the lowest and the highest")
+    if augment.mp3_kbps and sample_rate not in MP3_RATES:
+        raise ConfigError(
+            f"augment.mp3_kbps={show(augment.mp3_kbps)}: MP3 needs frontend.sample_rate to be one of "
+            f"{', '.join(map(str, MP3_RATES))}, not {sample_rate}"
+        )
+    if augment.telephone_fraction and sample_rate < TELEPHONE_RATE:
+        raise ConfigError(
+            f"augment.telephone_fraction={augment.telephone_fraction:g}: a telephone needs frontend.sample_rate to be at least "
+            f"{TELEPHONE_RATE}, not {sample_rate}"
+        )
 
 
 def _check_rest(config: Config) -> None:

@@ -1,13 +1,13 @@
 """Model packages: a folder that is all that transcription and evaluation need, and that cannot run code.
 
-====================  =====================================================================
+====================  ======================================================================================
 ``config.yaml``       format version, configuration of tokens, frontend, model and decoding
-``model.safetensors`` weights, float32
+``model.safetensors`` weights: float32, or matrices in fewer bits (:mod:`asr.model.storage`)
 ``tokenizer.json``    token inventory and text normaliser
 ``README.md``         the card: what the model is, how good, how to use it
 ``language/``         where the decoder needs them: language models (``ngram``, ``lstm``) and words with their spellings
                       (``lexicon.tsv``)
-====================  =====================================================================
+====================  ======================================================================================
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from asr.errors import ConfigError, PackageError
 from asr.features import Frontend
 from asr.model.acoustic import AcousticModel, SpeechModel
 from asr.model.device import check_device
+from asr.model.storage import SCALE, from_stored, to_stored
 from asr.text import FILE_NAME as TOKENIZER_NAME
 from asr.text import Tokenizer, load_tokenizer
 
@@ -124,9 +126,7 @@ def write_package(
             raise PackageError(f"{source}: not found; the decoder's settings name it, so the package needs it as {path}")
     weights = {name: _plain(tensor) for name, tensor in model.state_dict().items()}
     _check_finite(weights, str(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with _replacing(folder) as temporary:
         temporary.chmod(0o755)
         (temporary / CONFIG_NAME).write_text(_config_yaml(config, facts or {}), encoding="utf-8")
         (temporary / WEIGHTS_NAME).write_bytes(safetensors.torch.save(weights))
@@ -134,9 +134,6 @@ def write_package(
         (temporary / CARD_NAME).write_text(card, encoding="utf-8")
         for path, source in copies.items():
             _put(temporary / path, source)
-        _replace_folder(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
@@ -206,16 +203,46 @@ def update_package(
     """
     folder = Path(folder).resolve()
     check_updatable(folder)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with _replacing(folder) as temporary:
         shutil.copytree(folder, temporary, symlinks=True, dirs_exist_ok=True)
         texts = {CONFIG_NAME: _config_yaml(config, facts or {}), CARD_NAME: card}
         for name, content in {**(files or {}), **{name: text.encode() for name, text in texts.items()}}.items():
             _put(temporary / name, content)
-        _replace_folder(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def compress_package(folder: Path, target: Path, storage: str) -> Path:
+    """Write a copy of a model package whose weights take fewer bits; it is read back in float32.
+
+    Parameters
+    ----------
+    folder
+        The package, which stays as it is.
+    target
+        Where the copy shall lie, whole or not at all, in place of a package that may be there.
+    storage
+        One of :data:`asr.model.storage.STORAGES`.
+
+    Raises
+    ------
+    PackageError
+        Where the package cannot be read, the copy may not lie there, or a weight is too large.
+    """
+    package = read_package(folder)
+    folder, target = package.folder.resolve(), Path(target).resolve()
+    if target == folder or folder in target.parents or target in folder.parents:
+        raise PackageError(f"{target}: one of it and the package {folder} lies in the other; choose another folder")
+    check_replaceable(target)
+    weights = {name: _plain(tensor) for name, tensor in package.model.state_dict().items()}
+    stored = to_stored(weights, storage)
+    for name, tensor in stored.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            largest = float(weights[name].abs().max())
+            raise PackageError(f"{folder}: tensor {name} reaches {largest:.3g}, which {storage} cannot hold; use int8")
+    with _replacing(target) as temporary:
+        shutil.copytree(folder, temporary, symlinks=True, dirs_exist_ok=True)
+        _put(temporary / WEIGHTS_NAME, safetensors.torch.save(stored))
+    return target
 
 
 def check_updatable(folder: Path) -> None:
@@ -257,6 +284,18 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 
 def _may_replace(folder: Path) -> bool:
     return folder.is_dir() and ((folder / CONFIG_NAME).is_file() or not any(folder.iterdir()))
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Make a temporary folder that takes the place of ``folder`` when the block ends without an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield temporary
+        _replace_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _replace_folder(temporary: Path, folder: Path) -> None:
@@ -393,7 +432,7 @@ def _read_weights(path: Path, config: Config, n_tokens: int) -> dict[str, torch.
             found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             headers = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in found.items()}
             _check_headers(path, headers, _expected_shapes(config, n_tokens))
-            weights = {name: file.get_tensor(name) for name in headers}
+            weights = from_stored({name: file.get_tensor(name) for name in headers})
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         with open(path, "rb") as stream:
             start = stream.read(2)
@@ -422,15 +461,22 @@ _DTYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
 def _check_headers(
     path: Path, found: Mapping[str, tuple[tuple[int, ...], str]], expected: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 ) -> None:
+    wanted: dict[str, tuple[tuple[int, ...], str]] = {}
     for name, (shape, dtype) in expected.items():
-        wanted = (shape, _DTYPE_NAMES.get(dtype, str(dtype)))
+        wanted[name] = (shape, _DTYPE_NAMES.get(dtype, str(dtype)))
+        stored = found.get(name, wanted[name])[1]
+        if len(shape) > 1 and dtype == torch.float32 and stored in ("F16", "I8"):
+            wanted[name] = (shape, stored)
+            if stored == "I8":
+                wanted[name + SCALE] = (shape[:1], "F32")
+    for name, header in wanted.items():
         if name not in found:
-            raise PackageError(f"{path}: tensor {name} not found; the network of config.yaml has it, {_describe(*wanted)}")
-        if found[name] != wanted:
+            raise PackageError(f"{path}: tensor {name} not found; the network of config.yaml needs it, {_describe(*header)}")
+        if found[name] != header:
             raise PackageError(
-                f"{path}: tensor {name} is {_describe(*found[name])}; by config.yaml and tokenizer.json {_describe(*wanted)}"
+                f"{path}: tensor {name} is {_describe(*found[name])}; by config.yaml and tokenizer.json {_describe(*header)}"
             )
-    foreign = sorted(found.keys() - expected.keys())
+    foreign = sorted(found.keys() - wanted.keys())
     if foreign:
         raise PackageError(f"{path}: tensor {foreign[0]} is not part of the network of config.yaml")
 

@@ -12,18 +12,13 @@ import torch
 from lhotse import CutSet
 
 from asr.audio import load_audio
-from asr.config import MP3_RATES, Config
+from asr.config import MP3_RATES, AugmentConfig, Config
 from asr.data.augment import SpecAugment
-from asr.data.batches import (
-    AudioCache,
-    SpeechDataset,
-    count_batches,
-    evaluation_loader,
-    longest_batch,
-    training_loader,
-)
+from asr.data.batches import SpeechDataset, count_batches, evaluation_loader, longest_batch, training_loader
+from asr.data.chain import Chain
 from asr.data.manifest import read_manifest
 from asr.data.perturb import change_speed, through_mp3
+from asr.data.reading import AudioCache
 from asr.data.table import prepare_table
 from asr.errors import AudioError, DataError
 
@@ -76,8 +71,18 @@ def test_each_process_has_a_batch_of_a_small_part(cuts: CutSet, config: Config) 
 
 
 def test_evaluation_is_never_augmented(cuts: CutSet, config: Config) -> None:
-    config.augment.speed = [0.5, 2.0]
+    config.augment = AugmentConfig(
+        speed=[0.5, 2.0],
+        room_fraction=1.0,
+        noise=["white"],
+        noise_fraction=1.0,
+        volume_fraction=1.0,
+        telephone_fraction=1.0,
+        mp3_kbps=[16],
+        mp3_fraction=1.0,
+    )
     loader = evaluation_loader(cuts, config)
+    assert contents(loader, 0) == contents(evaluation_loader(cuts, Config(trainer=config.trainer)), 0)
     assert contents(loader, 0) == contents(loader, 1)
     lengths = {utterance: n for batch in loader for utterance, n in zip(batch.ids, batch.n_samples.tolist(), strict=True)}
     assert lengths == {cut.id: cut.num_samples for cut in cuts}
@@ -151,13 +156,12 @@ def test_cache_changes_nothing_and_keeps_its_limit(cuts: CutSet, config: Config,
     assert none.n_bytes == 0
 
 
-def test_every_speed_is_drawn(cuts: CutSet) -> None:
-    dataset = SpeechDataset(16000, speeds=(0.9, 1.0, 1.1), seed=1)
-    drawn = [dataset.speed(f"utterance-{index}") for index in range(3000)]
-    for speed in dataset.speeds:
+def test_every_speed_is_drawn() -> None:
+    chain = Chain(AugmentConfig(speed=[0.9, 1.0, 1.1]), 16000, seed=1)
+    drawn = [chain.speed(f"utterance-{index}", 0) for index in range(3000)]
+    for speed in chain.config.speed:
         assert drawn.count(speed) == pytest.approx(1000, abs=110)  # four standard deviations
-    dataset.epoch = 1
-    assert [dataset.speed(f"utterance-{index}") for index in range(3000)] != drawn
+    assert [chain.speed(f"utterance-{index}", 1) for index in range(3000)] != drawn
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1, 1.05])
@@ -169,13 +173,12 @@ def test_speed_moves_length_and_pitch(factor: float) -> None:
     assert peak_hz == pytest.approx(500 * factor, abs=2)
 
 
-def test_share_of_utterances_goes_through_mp3(cuts: CutSet) -> None:
-    dataset = SpeechDataset(16000, mp3_kbps=(16, 24), mp3_fraction=0.3, seed=1)
-    drawn = [dataset.bit_rate(f"utterance-{index}") for index in range(3000)]
+def test_share_of_utterances_goes_through_mp3() -> None:
+    chain = Chain(AugmentConfig(mp3_kbps=[16, 24], mp3_fraction=0.3), 16000, seed=1)
+    drawn = [chain.bit_rate(f"utterance-{index}", 0) for index in range(3000)]
     assert drawn.count(None) == pytest.approx(2100, abs=110)
     assert drawn.count(16) == pytest.approx(450, abs=90)
-    dataset.epoch = 1
-    assert [dataset.bit_rate(f"utterance-{index}") for index in range(3000)] != drawn
+    assert [chain.bit_rate(f"utterance-{index}", 1) for index in range(3000)] != drawn
 
 
 def test_training_audio_goes_through_mp3_and_evaluation_never(cuts: CutSet, config: Config) -> None:

@@ -20,10 +20,12 @@ import yaml
 
 import asr
 from asr.card import build_card
+from asr.cli import main
 from asr.config import CnnConfig, Config, FrontendConfig, ModelConfig, RecurrentConfig
 from asr.errors import ConfigError, PackageError
 from asr.model.acoustic import SpeechModel
-from asr.package import read_package, write_package
+from asr.model.storage import to_stored
+from asr.package import compress_package, read_package, write_package
 from asr.scoring import score
 from asr.text import build_tokenizer
 
@@ -291,3 +293,101 @@ def test_card(config: Config, model: SpeechModel) -> None:
     ):
         assert part in card
     assert "not measured" in build_card(config, model, decoder="greedy")
+
+
+@pytest.mark.parametrize(("storage", "size"), [("float32", 1.0), ("float16", 0.5), ("int8", 0.25)])
+def test_compressed_weights_come_back_in_float32(package: Path, model: SpeechModel, storage: str, size: float) -> None:
+    before = (package / "model.safetensors").read_bytes()
+    target = compress_package(package, package.parent / "small" / "copy", storage)
+    stored = safetensors.torch.load_file(target / "model.safetensors")
+    read = read_package(target).model.state_dict()
+    for name, tensor in model.state_dict().items():
+        assert read[name].dtype == torch.float32
+        if tensor.ndim < 2:
+            assert torch.equal(read[name], tensor)
+            continue
+        assert stored[name].dtype == getattr(torch, storage)
+        assert stored[name].nbytes == size * tensor.nbytes
+        rows, found = tensor.flatten(1).double(), read[name].flatten(1).double()
+        # Half a step: of 254 steps over a row, of 11 significant bits.
+        limit = {"float32": 0 * rows, "float16": rows.abs() / 2048 + 1e-7, "int8": rows.abs().amax(1, keepdim=True) / 253.9}
+        assert bool(((found - rows).abs() <= limit[storage]).all()), name
+    assert (package / "model.safetensors").read_bytes() == before
+    assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in package.iterdir())
+    assert (target / "config.yaml").read_bytes() == (package / "config.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_the_hash_is_that_of_the_stored_file(package: Path, storage: str) -> None:
+    target = compress_package(package, package.parent / "copy", storage)
+    digest = hashlib.sha256((target / "model.safetensors").read_bytes()).hexdigest()[:12]
+    assert read_package(target).checkpoint_hash == digest != read_package(package).checkpoint_hash
+
+
+def test_integers_are_those_of_a_hand_calculation() -> None:
+    weights = {"w": torch.tensor([[2.54, -1.28, 0.011], [0.0, 0.0, 0.0]]), "b": torch.tensor([0.123456789])}
+    stored = to_stored(weights, "int8")
+    assert stored["w"].tolist() == [[127, -64, 1], [0, 0, 0]]
+    assert stored["w:scale"].tolist() == pytest.approx([0.02, 0.0])
+    assert torch.equal(stored["b"], weights["b"])
+
+
+def compressed(package: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> Path:
+    target = compress_package(package, package.parent / "copy", "int8")
+    edit_weights(target, change)
+    return target
+
+
+HEAD = "acoustic.head.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop(f"{HEAD}:scale"), f"tensor {HEAD}:scale not found"),
+        (lambda w: w.update({f"{HEAD}:scale": torch.ones(3)}), rf"tensor {HEAD}:scale is F32 of shape \(3\)"),
+        (lambda w: w.update({f"{HEAD}:scale": torch.ones(29, dtype=torch.float64)}), f"tensor {HEAD}:scale is F64"),
+        (lambda w: w[f"{HEAD}:scale"].fill_(float("nan")), f"tensor {HEAD} holds NaN"),
+        (lambda w: w.update({HEAD: w[HEAD].to(torch.uint8)}), f"tensor {HEAD} is U8"),
+        (lambda w: w.update({HEAD: w[HEAD].to(torch.bfloat16)}), f"tensor {HEAD} is BF16"),
+        (lambda w: w.update({HEAD: w[HEAD][:, :3].contiguous()}), f"tensor {HEAD} is I8 of shape"),
+        (lambda w: w.update({HEAD: w[HEAD].half()}), f"tensor {HEAD}:scale is not part"),
+        (lambda w: w.update({"frontend.mean": w["frontend.mean"].to(torch.int8)}), "tensor frontend.mean is I8"),
+        (lambda w: w.update({"frontend.mean:scale": torch.ones(8)}), "tensor frontend.mean:scale is not part"),
+    ],
+)
+def test_compressed_weights_that_do_not_fit(
+    package: Path, change: Callable[[dict[str, torch.Tensor]], Any], message: str
+) -> None:
+    with pytest.raises(PackageError, match=message):
+        read_package(compressed(package, change))
+
+
+def test_weights_that_float16_cannot_hold(package: Path) -> None:
+    edit_weights(package, lambda w: w[HEAD].fill_(70000.0))
+    with pytest.raises(PackageError, match=rf"tensor {HEAD} reaches 7e\+04, which float16 cannot hold; use int8"):
+        compress_package(package, package.parent / "copy", "float16")
+    assert [path.name for path in package.parent.iterdir()] == ["package"]
+    assert read_package(compress_package(package, package.parent / "copy", "int8")).model.state_dict()[HEAD].max() == 70000
+
+
+def test_compress_through_the_command_line(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = package.parent / "copy"
+    assert main(["compress", str(package), str(target)]) == 0
+    assert "copy: weights of 0.0 MB instead of 0.0 MB" in capsys.readouterr().out
+    assert safetensors.torch.load_file(target / "model.safetensors")[HEAD].dtype == torch.int8
+    assert main(["compress", str(package), str(target), "--weights", "float16"]) == 0
+    (package.parent / "mine").mkdir()
+    (package.parent / "mine" / "diary.txt").write_text("dear diary")
+    wrong: list[tuple[list[Path | str], str]] = [
+        ([package, package], "lies in the other"),
+        ([package, package / "inside"], "lies in the other"),
+        ([package, package.parent], "lies in the other"),
+        ([package, package.parent / "mine"], "not a model package"),
+        ([package.parent / "nowhere", target], "no such folder"),
+        ([package, target, "--weights", "int4"], "int4"),
+    ]
+    for arguments, message in wrong:
+        assert main(["compress", *map(str, arguments)]) == 2
+        assert message in capsys.readouterr().err
+    assert read_package(target).config.name == "tiny"

@@ -6,11 +6,9 @@ processes: exactly where all have as many threads (a worker has one), to the las
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +16,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from asr.audio import load_audio, resample
-from asr.config import Config
+from asr.config import AugmentConfig, Config
 from asr.data.batch import Batch
+from asr.data.chain import Chain, build_chain
 from asr.data.manifest import transcript
-from asr.data.perturb import change_speed, through_mp3
-from asr.errors import AudioError, DataError
+from asr.data.reading import AudioCache
+from asr.errors import DataError
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -31,39 +29,6 @@ if TYPE_CHECKING:
     from lhotse.dataset import DynamicBucketingSampler
 
 logger = logging.getLogger(__name__)
-
-_INT16_SCALE = 32768.0
-
-
-class AudioCache:
-    """Decoded waveforms as 16-bit integers, the least recently used ones dropped when the limit is reached.
-
-    Parameters
-    ----------
-    limit_gib
-        Memory to use at most, in GiB; 0 keeps nothing. An hour at 16 kHz takes 0.11 GiB.
-    """
-
-    def __init__(self, limit_gib: float) -> None:
-        self.limit_bytes = int(limit_gib * 2**30)
-        self.n_bytes = 0
-        self._entries: OrderedDict[str, np.ndarray] = OrderedDict()
-
-    def get(self, key: str) -> np.ndarray | None:
-        """Return ``(sample,)`` int16, or nothing if it is not kept."""
-        samples = self._entries.get(key)
-        if samples is not None:
-            self._entries.move_to_end(key)
-        return samples
-
-    def put(self, key: str, samples: np.ndarray) -> None:
-        """Keep ``(sample,)`` int16."""
-        if samples.nbytes > self.limit_bytes or key in self._entries:
-            return
-        self._entries[key] = samples
-        self.n_bytes += samples.nbytes
-        while self.n_bytes > self.limit_bytes:
-            self.n_bytes -= self._entries.popitem(last=False)[1].nbytes
 
 
 class SpeechDataset(Dataset[Batch]):
@@ -73,32 +38,15 @@ class SpeechDataset(Dataset[Batch]):
     ----------
     sample_rate
         Rate of the waveforms (Hz).
-    speeds
-        Factors of which each utterance is given one anew in each epoch: 1.1 makes it 10 % shorter and its pitch higher.
-        Empty is off.
-    mp3_kbps, mp3_fraction
-        Bit rates (kbit/s) of which this share of the utterances is given one anew in each epoch. Empty is off.
-    seed
-        Decides these, together with the epoch and the utterance's id.
+    chain
+        Effects that each utterance goes through; nothing leaves it as it was recorded.
     cache
         Where decoded audio is kept.
     """
 
-    def __init__(
-        self,
-        sample_rate: int,
-        *,
-        speeds: Sequence[float] = (),
-        mp3_kbps: Sequence[int] = (),
-        mp3_fraction: float = 0.0,
-        seed: int = 0,
-        cache: AudioCache | None = None,
-    ) -> None:
+    def __init__(self, sample_rate: int, *, chain: Chain | None = None, cache: AudioCache | None = None) -> None:
         self.sample_rate = sample_rate
-        self.speeds = tuple(speeds)
-        self.mp3_kbps = tuple(mp3_kbps)
-        self.mp3_fraction = mp3_fraction
-        self.seed = seed
+        self.chain = chain
         self.epoch = 0
         self.cache = cache if cache is not None else AudioCache(0.0)
 
@@ -118,38 +66,10 @@ class SpeechDataset(Dataset[Batch]):
         ids = tuple(cut.id for cut in cuts)
         return Batch(ids, padded, n_samples, tuple(transcript(cut) for cut in cuts), self.sample_rate)
 
-    def speed(self, utterance_id: str) -> float:
-        """Return the factor that an utterance is given in the current epoch."""
-        if not self.speeds:
-            return 1.0
-        return self.speeds[self._draw("", utterance_id) % len(self.speeds)]
-
-    def bit_rate(self, utterance_id: str) -> int | None:
-        """Return the bit rate of MP3 (kbit/s) that an utterance goes through in the current epoch, if any."""
-        if not self.mp3_kbps or self._draw("mp3 ", utterance_id) / 2**64 >= self.mp3_fraction:
-            return None
-        return self.mp3_kbps[self._draw("kbps ", utterance_id) % len(self.mp3_kbps)]
-
-    def _draw(self, purpose: str, utterance_id: str) -> int:
-        """Return a random number of 64 bits that the seed, the epoch and the utterance decide."""
-        text = f"{purpose}{self.seed} {self.epoch} {utterance_id}"
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
     def _waveform(self, cut: Cut) -> np.ndarray:
-        """``(sample,)`` float32 of one utterance, perturbed."""
-        key = f"{cut.id} {_plain_file(cut)} {cut.start} {cut.duration} {self.sample_rate}"
-        samples = self.cache.get(key)
-        if samples is None:
-            waveform = _read_cut(cut, self.sample_rate)
-            if self.cache.limit_bytes:
-                # The first epoch takes the rounded samples too: every epoch sees the same audio.
-                samples = np.clip(np.rint(waveform * _INT16_SCALE), -32768, 32767).astype(np.int16)
-                self.cache.put(key, samples)
-        if samples is not None:
-            waveform = samples.astype(np.float32) / np.float32(_INT16_SCALE)
-        waveform = change_speed(waveform, self.speed(cut.id))
-        kbps = self.bit_rate(cut.id)
-        return waveform if kbps is None else through_mp3(waveform, self.sample_rate, kbps)
+        """``(sample,)`` float32 of one utterance."""
+        waveform = self.cache.read(cut, self.sample_rate)
+        return waveform if self.chain is None else self.chain(waveform, cut.id, self.epoch)
 
 
 class SpeechLoader(DataLoader[Batch]):
@@ -205,7 +125,13 @@ class EvaluationBatches:
 
 
 def training_loader(
-    cuts: CutSet, config: Config, *, cache: AudioCache | None = None, world_size: int = 1, rank: int = 0
+    cuts: CutSet,
+    config: Config,
+    *,
+    chain: Chain | None = None,
+    cache: AudioCache | None = None,
+    world_size: int = 1,
+    rank: int = 0,
 ) -> SpeechLoader:
     """Shuffled batches of similar durations, perturbed.
 
@@ -215,6 +141,8 @@ def training_loader(
         The training utterances; those longer than ``trainer.max_duration_s`` are reported and left out.
     config
         Its ``trainer``, ``augment``, ``frontend`` and ``seed`` decide.
+    chain
+        The effects; by default those of the configuration.
     cache
         Decoded audio that other loaders share; by default one of ``trainer.cache_gib`` for this loader.
     world_size, rank
@@ -223,21 +151,13 @@ def training_loader(
     Raises
     ------
     DataError
-        No utterance is short enough.
+        No utterance is short enough, or ``augment.noise`` cannot be used.
+    AudioError
+        Noise cannot be read.
     """
-    speeds = tuple(config.augment.speed)
-    if set(speeds) <= {1.0}:
-        speeds = ()
-    if cache is None:
-        cache = AudioCache(config.trainer.cache_gib)
-    dataset = SpeechDataset(
-        config.frontend.sample_rate,
-        speeds=speeds,
-        mp3_kbps=config.augment.mp3_kbps,
-        mp3_fraction=config.augment.mp3_fraction,
-        seed=config.seed,
-        cache=cache,
-    )
+    chain = build_chain(config, cuts) if chain is None else chain
+    cache = AudioCache(config.trainer.cache_gib) if cache is None else cache
+    dataset = SpeechDataset(config.frontend.sample_rate, chain=chain, cache=cache)
     sampler = _training_sampler(short_enough(cuts, config), config, world_size, rank)
     return _loader(dataset, sampler, config.trainer.workers)
 
@@ -314,7 +234,8 @@ def longest_batch(cuts: CutSet, config: Config) -> Batch:
     ranked = sorted(short_enough(cuts, config), key=lambda cut: (-cut.duration, cut.id))
     n_rows = min(max(1, int(limits.batch_s / ranked[0].duration)), limits.max_utterances)
     slowest = min([1.0, *config.augment.speed])
-    dataset = SpeechDataset(config.frontend.sample_rate, speeds=(slowest,))
+    rate = config.frontend.sample_rate
+    dataset = SpeechDataset(rate, chain=Chain(AugmentConfig(speed=[slowest]), rate))
     return dataset[CutSet.from_cuts(ranked[:n_rows])]
 
 
@@ -351,38 +272,3 @@ def _duration_bins(durations: Sequence[float], n_buckets: int) -> list[float]:
     share = np.cumsum(ordered) / ordered.sum()
     bounds = {float(ordered[min(int(np.searchsorted(share, k / n_buckets)), len(ordered) - 1)]) for k in range(1, n_buckets)}
     return sorted(bound for bound in bounds if bound > ordered[0]) or [math.nextafter(float(ordered[-1]), math.inf)]
-
-
-def _read_cut(cut: Cut, sample_rate: int) -> np.ndarray:
-    """``(sample,)`` float32 of a cut: straight from its file where there is one, through lhotse otherwise."""
-    try:
-        path = _plain_file(cut)
-        if path is not None:
-            whole = cut.start == 0 and abs(cut.duration - cut.recording.duration) < 1e-3
-            return load_audio(path, sample_rate, offset_s=cut.start, duration_s=None if whole else cut.duration)
-        return _read_with_lhotse(cut, sample_rate)
-    except AudioError as error:
-        raise AudioError(f"utterance {cut.id}: {error}") from None
-
-
-def _plain_file(cut: Cut) -> str | None:
-    """Return the file of a cut that is a stretch of a whole recording, all channels together."""
-    recording = getattr(cut, "recording", None)
-    if recording is None or len(recording.sources) != 1 or recording.transforms or recording.sources[0].type != "file":
-        return None
-    n_channels = len(cut.channel) if isinstance(cut.channel, list) else 1
-    return recording.sources[0].source if n_channels == recording.num_channels else None
-
-
-def _read_with_lhotse(cut: Cut, sample_rate: int) -> np.ndarray:
-    try:
-        channels = cut.load_audio()
-    except Exception as error:  # lhotse raises many kinds, some of its own
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise AudioError(f"cannot be read by lhotse: {reason}") from error
-    if channels is None or channels.size == 0:
-        raise AudioError("the cut has no recording; expected audio, not features alone")
-    waveform = np.asarray(channels, dtype=np.float32).mean(axis=0)
-    if not np.isfinite(waveform).all():
-        raise AudioError("holds values that are NaN or infinite")
-    return resample(waveform, cut.sampling_rate, sample_rate)

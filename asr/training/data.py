@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import LightningDataModule
 
 from asr.config import Config
-from asr.data.batches import AudioCache, SpeechLoader, evaluation_loader, training_loader
+from asr.data.batches import SpeechLoader, evaluation_loader, training_loader
+from asr.data.chain import build_chain
+from asr.data.reading import AudioCache
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -27,6 +29,11 @@ class SpeechData(LightningDataModule):
         Utterances; ``dev`` may be None.
     config
         The whole configuration.
+
+    Raises
+    ------
+    DataError, AudioError
+        For noise that cannot be used.
     """
 
     def __init__(self, train: CutSet, dev: CutSet | None, config: Config) -> None:
@@ -34,6 +41,7 @@ class SpeechData(LightningDataModule):
         self.train = train
         self.dev = dev
         self.config = config
+        self.chain = build_chain(config, train)
         self.cache = AudioCache(config.trainer.cache_gib)
         self.skip = 0
 
@@ -41,7 +49,12 @@ class SpeechData(LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         loader = training_loader(
-            self.train, self.config, cache=self.cache, world_size=trainer.world_size, rank=trainer.global_rank
+            self.train,
+            self.config,
+            chain=self.chain,
+            cache=self.cache,
+            world_size=trainer.world_size,
+            rank=trainer.global_rank,
         )
         if self.skip:
             loader = SpeechLoader(

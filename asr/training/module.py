@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from asr.model.acoustic import SpeechModel, build_head
 from asr.model.norm import LockedDropout
 from asr.scoring import Score, score
 from asr.text import Tokenizer
+from asr.training.averaging import average_decay, update_average
 from asr.training.schedule import build_optimizer, learning_rate_factor
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ class SpeechModule(LightningModule):
     tokenizer
         Encodes transcripts and decodes hypotheses.
     total_steps
-        Optimiser steps of the whole run, for the learning-rate schedule.
+        Optimiser steps of the whole run, for the learning-rate schedule and the averaging of weights.
     """
 
     def __init__(self, config: Config, tokenizer: Tokenizer, total_steps: int) -> None:
@@ -58,6 +60,10 @@ class SpeechModule(LightningModule):
         self.tokenizer = tokenizer
         self.total_steps = total_steps
         self.model = SpeechModel(config.frontend, config.model, len(tokenizer))
+        self.average: SpeechModel | None = None
+        """Moving average of the model's weights and statistics; part of the checkpoint."""
+        if config.trainer.average_epochs > 0:
+            self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.spec_augment = SpecAugment(config.augment, self.model.frontend.frame_s)
         self.intermediate: nn.Module | None = None
         """Head of the auxiliary loss; it serves training alone and is not part of the package."""
@@ -74,6 +80,11 @@ class SpeechModule(LightningModule):
         """Seconds of audio trained on since the epoch began."""
         self.losses: list[float] = []
         """Loss of each batch since the epoch began."""
+
+    @property
+    def finished_model(self) -> SpeechModel:
+        """What is validated and packaged: the average, or the model itself where none is kept."""
+        return self.model if self.average is None else self.average
 
     def encode(self, batch: Batch) -> list[list[int]]:
         """Return the target tokens of each utterance."""
@@ -125,6 +136,13 @@ class SpeechModule(LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            settings = self.config.trainer
+            horizon = settings.average_epochs * self.total_steps / settings.epochs
+            update_average(self.average, self.model, average_decay(self.global_step, horizon))
+
     def on_fit_start(self) -> None:
         if self.trial_batch is not None:
             self.try_memory(self.trial_batch)
@@ -167,6 +185,14 @@ class SpeechModule(LightningModule):
                     buffer.copy_(buffers[name])
             self.zero_grad(set_to_none=True)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let a run begin to average, or cease to, where it is resumed."""
+        state = checkpoint["state_dict"]
+        if self.average is None:
+            checkpoint["state_dict"] = {name: state[name] for name in state if not name.startswith("average.")}
+        elif not any(name.startswith("average.") for name in state):
+            state |= {f"average.{name.removeprefix('model.')}": state[name] for name in state if name.startswith("model.")}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[TOKENIZER] = self.tokenizer.to_mapping()
 
@@ -174,7 +200,7 @@ class SpeechModule(LightningModule):
         self.validation = Validation()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        log_probs, n_out = self.model(batch.waveforms, batch.n_samples)
+        log_probs, n_out = self.finished_model(batch.waveforms, batch.n_samples)
         targets = self.encode(batch)
         self.validation.loss += ctc_loss(log_probs, n_out, targets, normalise=False).item()
         self.validation.n_tokens += sum(map(len, targets))

@@ -175,7 +175,7 @@ def choose_precision(config: Config) -> Any:
         raise ConfigError("trainer.accelerator=gpu, but torch finds no GPU here; choose trainer.accelerator=cpu")
     fits = has_bfloat16(torch.device("cuda" if on_gpu else "cpu"))
     if chosen == "bfloat16" and not fits:
-        logger.warning("trainer.precision=bfloat16: the processor imitates it; float32 is several times faster")
+        raise ConfigError("trainer.precision=bfloat16: this processor has no instructions for it; choose auto or float32")
     if chosen == "auto":
         chosen = "bfloat16" if fits else "float32"
     return {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}[chosen]
@@ -209,7 +209,7 @@ def logging_to(path: Path, is_main: bool) -> Iterator[None]:
 def announce(config: Config, data: SpeechData, module: SpeechModule, epoch_batches: int, precision: str) -> None:
     """Say what is about to be trained, on what, and where."""
     hours = sum(cut.duration for cut in data.train) / 3600
-    n_parameters = sum(parameter.numel() for parameter in module.parameters())
+    n_parameters = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     n_dev = len(data.dev) if data.dev is not None else 0
     logger.info(f"{config.name}: {len(data.train)} training utterances, {hours:.2f} h; {n_dev} for validation")
     logger.info(
@@ -277,9 +277,9 @@ def write_best(folder: Path, config: Config, module: SpeechModule) -> None:
         "dev_wer": score.wer.to_mapping() if score else None,
         "dev_cer": score.cer.to_mapping() if score else None,
     }
-    card = build_card(config, module.model, decoder=module.decoder.signature, score=score, folder=str(folder))
+    card = build_card(config, module.finished_model, decoder=module.decoder.signature, score=score, folder=str(folder))
     try:
-        write_package(folder, config, module.model, module.tokenizer, card, facts)
+        write_package(folder, config, module.finished_model, module.tokenizer, card, facts)
     except OSError as error:
         raise StorageError(
             f"cannot write {folder}: {error.strerror or error}. The package and the checkpoint before it are kept; free some "

@@ -1,0 +1,33 @@
+"""``asr compress``: a copy of a model package whose weights take fewer bits."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+DESCRIPTION = "write a copy of a model package whose weights take fewer bits"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.epilog = (
+        "example: asr compress runs/mini/package models/mini --weights int8. The model computes in float32 as before."
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a model package; it stays as it is")
+    parser.add_argument("target", type=Path, metavar="TARGET", help="folder of the copy")
+    parser.add_argument(
+        "--weights",
+        choices=("float32", "float16", "int8"),
+        default="int8",
+        help="how matrices are stored: float16 takes half the space, int8, with a factor for each row, a quarter (%(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the copy and say how large it is."""
+    from asr.package import WEIGHTS_NAME, compress_package
+
+    target = compress_package(args.model, args.target, args.weights)
+    before, after = ((folder / WEIGHTS_NAME).stat().st_size / 1e6 for folder in (args.model, target))
+    print(f"{target}: weights of {after:.1f} MB instead of {before:.1f} MB; measure both with `asr evaluate`")
+    return 0
