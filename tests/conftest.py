@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,37 @@ def tone(duration_s: float = 0.5, frequency_hz: float = 440.0, sample_rate: int 
     """``(sample,)`` float32, a sine at half of full scale."""
     time_s = np.arange(round(duration_s * sample_rate)) / sample_rate
     return (0.5 * np.sin(2 * np.pi * frequency_hz * time_s)).astype(np.float32)
+
+
+SENTENCES = (
+    "the old man walked slowly down to the river and sat under the willow until the evening bells began to ring",
+    "seven green bottles of medicine were standing on a narrow shelf above the kitchen door of the northern house",
+    "nobody remembered who had written those letters although everybody in the village could read them by heart",
+    "when the storm was over they opened every window and let the cold clean air blow through the empty rooms",
+)
+
+
+@cache
+def _sentence(index: int) -> np.ndarray:
+    from asr.audio import resample
+    from asr.data.espeak import Espeak
+
+    espeak = Espeak()
+    return resample(espeak.speak(SENTENCES[index], "en-us+f3" if index % 2 else "en-us"), espeak.sample_rate, SAMPLE_RATE)
+
+
+def spoken(duration_s: float, seed: int = 0) -> np.ndarray:
+    """``(sample,)`` float32, a synthetic voice that reads a sentence, again and again with a short pause; 16 kHz."""
+    sentence = np.pad(_sentence(seed % len(SENTENCES)), (0, SAMPLE_RATE // 2))
+    return np.resize(sentence, round(duration_s * SAMPLE_RATE))
+
+
+@pytest.fixture
+def spoken_wav(tmp_path: Path) -> Path:
+    """Half a second of a synthetic voice, 16 kHz, mono, 16 bit."""
+    path = tmp_path / "spoken.wav"
+    soundfile.write(path, spoken(1.0)[SAMPLE_RATE // 2 :], SAMPLE_RATE)
+    return path
 
 
 @pytest.fixture
@@ -62,8 +94,8 @@ def speech_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network with random weights: it writes nonsense, the same nonsense for the same audio."""
+def package_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Writes networks of any cell with random weights: they write nonsense, the same nonsense for the same audio."""
     import torch
 
     from asr.config import CnnConfig, Config, FrontendConfig, ModelConfig, RecurrentConfig
@@ -71,13 +103,21 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from asr.package import write_package
     from asr.text import build_tokenizer
 
-    torch.manual_seed(3)
-    cnn = CnnConfig(channels=[4], time_kernels=[3], frequency_kernels=[3], time_strides=[4], frequency_strides=[2])
-    sizes = ModelConfig(cnn=cnn, recurrent=RecurrentConfig(layers=1, hidden_size=16))
-    config = Config(name="nonsense", frontend=FrontendConfig(n_mels=20), model=sizes)
-    tokenizer = build_tokenizer(config.tokens)
-    model = SpeechModel(config.frontend, config.model, len(tokenizer))
-    with torch.no_grad():
-        for parameter in model.acoustic.head.parameters():
-            parameter.mul_(8)  # far from ties, which rounding could decide
-    return write_package(tmp_path_factory.mktemp("model") / "package", config, model, tokenizer, "card")
+    def write(cell: str) -> Path:
+        torch.manual_seed(3)
+        cnn = CnnConfig(channels=[4], time_kernels=[3], frequency_kernels=[3], time_strides=[4], frequency_strides=[2])
+        sizes = ModelConfig(cnn=cnn, recurrent=RecurrentConfig(cell=cell, layers=1, hidden_size=16))
+        config = Config(name="nonsense", frontend=FrontendConfig(n_mels=20), model=sizes)
+        tokenizer = build_tokenizer(config.tokens)
+        model = SpeechModel(config.frontend, config.model, len(tokenizer))
+        with torch.no_grad():
+            for parameter in model.acoustic.head.parameters():
+                parameter.mul_(8)  # far from ties, which rounding could decide
+        return write_package(tmp_path_factory.mktemp(f"model-{cell}") / "package", config, model, tokenizer, "card")
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def package(package_of: Callable[[str], Path]) -> Path:
+    return package_of("lstm")

@@ -99,6 +99,40 @@ def test_stereo_is_averaged_and_resampled(tmp_path: Path) -> None:
     assert probe_audio(path).n_channels == 2
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac", "m4a"])
+def test_one_channel_or_all(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"two.{suffix}"
+    channels = np.stack([tone(1.0), tone(1.0, frequency_hz=1000.0)])
+    if suffix == "m4a":
+        with av.open(str(path), "w", format="ipod") as container:
+            stream = container.add_stream("aac", rate=SAMPLE_RATE, layout="stereo")
+            frame = av.AudioFrame.from_ndarray(channels, format="fltp", layout="stereo")
+            frame.sample_rate = SAMPLE_RATE
+            for packet in (*stream.encode(frame), *stream.encode(None)):
+                container.mux(packet)
+    else:
+        soundfile.write(path, channels.T, SAMPLE_RATE)
+    for channel in (0, 1):
+        alone = load_audio(path, SAMPLE_RATE, channel=channel)
+        assert similarity(alone, channels[channel]) > 0.95
+        assert similarity(alone, channels[1 - channel]) < 0.1
+        streamed = list(stream_audio(path, SAMPLE_RATE, 0.3, channel=channel))
+        np.testing.assert_allclose(np.concatenate(streamed), alone, atol=1e-6)
+    assert similarity(load_audio(path, SAMPLE_RATE), channels.sum(axis=0)) > 0.95
+    for channel in (2, -1):
+        with pytest.raises(AudioError, match=rf"two\.{suffix}: has no channel {channel}; it has channels 0 to 1"):
+            load_audio(path, SAMPLE_RATE, channel=channel)
+
+
+def test_channels_that_are_not_there(tone_wav: Path) -> None:
+    with pytest.raises(AudioError, match=r"tone\.wav: has no channel 1; it has channel 0 alone"):
+        list(stream_audio(tone_wav, SAMPLE_RATE, channel=1))
+    stereo = np.stack([tone(), 0 * tone()], axis=1)
+    np.testing.assert_array_equal(check_waveform(stereo, channel=1), stereo[:, 1])
+    with pytest.raises(AudioError, match="mine: has no channel 2"):
+        check_waveform(stereo, "mine", 2)
+
+
 def test_bytes_and_file_objects_equal_the_file(tone_wav: Path) -> None:
     expected = load_audio(tone_wav, SAMPLE_RATE)
     np.testing.assert_array_equal(load_audio(tone_wav.read_bytes(), SAMPLE_RATE), expected)

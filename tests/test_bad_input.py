@@ -217,7 +217,7 @@ BAD_AUDIO: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD_AUDIO)
+@pytest.mark.parametrize("kind", [kind for kind in BAD_AUDIO if kind != "folder"])  # what is in a folder is transcribed
 def test_bad_audio_is_named_and_the_others_are_transcribed(
     kind: str, pristine: Path, good: Path, tmp_path: Path, run: Run
 ) -> None:

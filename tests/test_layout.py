@@ -32,6 +32,7 @@ ROOMS = (
     ["tuning"],
     ["training"],
     ["transcription"],
+    ["inspection"],
     ["commands"],
     ["cli"],
     ["__init__", "__main__"],

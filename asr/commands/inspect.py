@@ -1,0 +1,100 @@
+"""``asr inspect``: what a model computes on its way through an utterance, as a page to look at and listen to."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+
+from asr.commands.overrides import add_decoding, with_overrides
+from asr.errors import ConfigError
+
+DESCRIPTION = "show what a model computes on its way through an utterance, as a page with sound"
+
+_MAX_S = 60.0
+_DEFAULT_UNITS = 32
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("file", metavar="FILE", help="audio: wav, flac, ogg, opus, mp3, m4a or mp4, at any rate")
+    parser.add_argument("--model", metavar="PATH", required=True, help="folder of a model package")
+    parser.add_argument("-o", "--output", metavar="PAGE", type=Path, help="file to write (default: NAME.html, here)")
+    parser.add_argument("--start", metavar="S", type=float, default=0.0, help="begin here in the audio (default: 0 s)")
+    parser.add_argument("--end", metavar="S", type=float, help=f"end here (default: the end); {_MAX_S:g} s at most are shown")
+    parser.add_argument(
+        "--units", metavar="LIST", help=f"recurrent units to show, such as 0-15,40 (default: {_DEFAULT_UNITS} spread over all)"
+    )
+    parser.add_argument(
+        "--maps",
+        metavar="N",
+        type=int,
+        default=8,
+        help="feature maps of each convolution, the liveliest (default: 8)",
+    )
+    add_decoding(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page."""
+    if not 0.0 <= args.start < (args.end if args.end is not None else float("inf")):
+        raise ConfigError(
+            f"--start {args.start:g} --end {args.end if args.end is not None else '(end)'}: expected 0 <= start < end"
+        )
+    if args.maps < 1:
+        raise ConfigError(f"--maps {args.maps}: expected 1 at least")
+    page = args.output or Path(Path(args.file).stem + ".html")
+    if os.path.abspath(page) == os.path.abspath(args.file):
+        raise ConfigError(f"{page}: the page would overwrite the audio; name another with -o")
+
+    from asr.audio import load_audio
+    from asr.data.manifest import replacing
+    from asr.decoding import build_decoder
+    from asr.decoding.confidence import Calibration
+    from asr.inspection.page import build_page
+    from asr.inspection.trace import trace
+    from asr.package import read_package
+
+    package = read_package(Path(args.model), "cpu")
+    config = with_overrides(package.config, args.decoding)
+    units = _units(args.units, config.model.recurrent.hidden_size)
+    rate = config.frontend.sample_rate
+    waveform = load_audio(args.file, rate)
+    first, last = round(args.start * rate), len(waveform) if args.end is None else round(args.end * rate)
+    waveform = waveform[first:last]
+    if not len(waveform):
+        raise ConfigError(f"--start {args.start:g}: {args.file} ends before")
+    if len(waveform) > _MAX_S * rate:
+        raise ConfigError(
+            f"{args.file}: {len(waveform) / rate:.1f} s; a page holds {_MAX_S:g} s at most; choose them with --start and --end"
+        )
+    decoder = build_decoder(config.decoding, package.tokenizer, package.folder)
+    found = trace(package.model, decoder, waveform, Calibration.configured(config.decoding))
+    recurrent = config.model.recurrent
+    subtitle = (
+        f"model {config.name} ({package.checkpoint_hash}), cell {recurrent.cell}, decoder {decoder.signature}, "
+        f"{args.start:g} to {args.start + len(waveform) / rate:.2f} s"
+    )
+    text = build_page(found, title=Path(args.file).name, subtitle=subtitle, units=units, n_maps=args.maps)
+    with replacing(page) as stream:
+        stream.write(text.encode("utf-8"))
+    print(f"{found.hypothesis.text}\n{page}: {len(text) / 1e6:.1f} MB")
+    return 0
+
+
+def _units(text: str | None, n_units: int) -> list[int]:
+    """Read a list such as ``0-15,40``."""
+    if text is None:
+        n_shown = min(_DEFAULT_UNITS, n_units)
+        return [place * n_units // n_shown for place in range(n_shown)]
+    units: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if match is None:
+            raise ConfigError(f"--units {text}: {part!r} is neither a unit nor a range; expected such as 0-15,40")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not first <= last < n_units:
+            raise ConfigError(f"--units {text}: {part!r} is not within 0-{n_units - 1}, the units of a layer")
+        units += range(first, last + 1)
+    return list(dict.fromkeys(units))

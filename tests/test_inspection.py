@@ -1,0 +1,135 @@
+"""``asr inspect``: what is shown is what the model computed, the page stands alone, mistakes are told."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import tone
+
+from asr.cli import main
+from asr.config import DecodingConfig
+from asr.decoding import build_decoder
+from asr.decoding.confidence import Calibration
+from asr.inspection.page import build_page
+from asr.inspection.trace import Trace, trace
+from asr.package import read_package
+
+CELLS = ("rnn", "lstm", "gru", "peephole_lstm", "coupled_lstm", "window_mlp", "none")
+
+
+def traced(package: Path, waveform: np.ndarray) -> tuple[Trace, Any]:
+    loaded = read_package(package)
+    decoder = build_decoder(DecodingConfig(), loaded.tokenizer)
+    return trace(loaded.model, decoder, waveform, Calibration()), loaded
+
+
+def content_of(page: str) -> dict[str, Any]:
+    match = re.search(r"^const data = (.*);$", page, re.MULTILINE)
+    assert match is not None
+    content: dict[str, Any] = json.loads(match[1])
+    return content
+
+
+def matrix(heatmap: dict[str, Any]) -> np.ndarray:
+    values = np.frombuffer(base64.b64decode(heatmap["data"]), dtype=np.uint8).reshape(heatmap["rows"], heatmap["frames"]).T
+    result: np.ndarray = heatmap["low"] + values / 255 * (heatmap["high"] - heatmap["low"])
+    return result
+
+
+def test_the_trace_is_what_the_model_computes(package: Path) -> None:
+    waveform = tone(0.9)
+    found, loaded = traced(package, waveform)
+    model = loaded.model
+    with torch.inference_mode():
+        log_probs, n_out = model(torch.from_numpy(waveform)[None], torch.tensor([len(waveform)]))
+        features, n_frames = model.features(torch.from_numpy(waveform)[None], torch.tensor([len(waveform)]))
+        hidden, _ = model.acoustic.hidden(features, n_frames)
+    np.testing.assert_array_equal(found.log_probs, log_probs[0, : n_out[0]].numpy())
+    np.testing.assert_array_equal(found.features, features[0, : n_frames[0]].numpy())
+    assert [layer.shape[0] for layer in found.maps] == loaded.config.model.cnn.channels
+    last = found.maps[-1].transpose(1, 0, 2).reshape(found.maps[-1].shape[1], -1)
+    np.testing.assert_array_equal(last, model.acoustic.cnn(features, n_frames)[0][0].detach().numpy())
+    recurrent = loaded.config.model.recurrent
+    assert len(found.cells) == recurrent.layers * (2 if recurrent.bidirectional else 1)
+    for cell in found.cells:  # what the layer made of the cells' outputs is what the network went on with
+        assert all(values.shape == (n_out[0], recurrent.hidden_size) for values in cell.values.values())
+    top = [cell.values["h"] for cell in found.cells if cell.layer == recurrent.layers]
+    finished = model.acoustic.recurrent.layers[-1].finish(torch.from_numpy(np.concatenate(top, axis=1))[None], n_out)
+    torch.testing.assert_close(finished[0].detach(), hidden[-1][0], rtol=0, atol=1e-5)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_the_page_holds_the_trace_and_nothing_from_elsewhere(package: Path) -> None:
+    found, _ = traced(package, tone(0.9))
+    page = build_page(found, title="</script><b>x", subtitle="<!--", units=[3, 1], n_maps=2)
+    assert "</script><b>" not in page
+    assert "<!--" not in page
+    assert not re.search(r"(src|href)=|https?://|@import|url\(", page)
+    content = content_of(page)
+    assert content["title"] == "</script><b>x"
+    np.testing.assert_allclose(matrix(content["posteriors"])[:, 0], np.exp(found.log_probs[:, 0]), atol=0.003)
+    for shown, cell in zip(content["cells"], found.cells, strict=True):
+        for one in shown["traces"]:
+            expected = cell.values[one["letter"]][:, [3, 1]]
+            np.testing.assert_allclose(
+                matrix(one), np.clip(expected, one["low"], one["high"]), atol=(one["high"] - one["low"]) / 250
+            )
+    assert [len(layer["maps"]) for layer in content["maps"]] == [2] * len(found.maps)
+    assert base64.b64decode(content["audio"])[:4] == b"RIFF"
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_can_be_looked_at(cell: str, package_of: Any) -> None:
+    found, loaded = traced(package_of(cell), tone(0.5))
+    assert (not found.cells) == (cell in ("window_mlp", "none"))
+    units = range(min(4, loaded.config.model.recurrent.hidden_size))
+    content = content_of(build_page(found, title="", subtitle="", units=units, n_maps=1))
+    assert len(content["cells"]) == len(found.cells)
+
+
+def test_command(package: Path, tone_wav: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    command = ["inspect", str(tone_wav), "--model", str(package), "-o", str(page)]
+    assert main([*command, "--units", "0-2,1,5", "--end", "0.3", "--decoding", "kind=beam"]) == 0
+    assert str(page) in capsys.readouterr().out
+    content = content_of(page.read_text(encoding="utf-8"))
+    assert content["duration"] == pytest.approx(0.3)
+    assert content["cells"][0]["units"] == [0, 1, 2, 5]
+    assert "decoder beam:" in content["subtitle"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--start", "2", "--end", "1"], "expected 0 <= start < end"),
+        (["--start", "-1"], "expected 0 <= start < end"),
+        (["--start", "1000"], "ends before"),
+        (["--units", "0-9999"], "is not within 0-"),
+        (["--units", "a"], "neither a unit nor a range"),
+        (["--maps", "0"], "--maps 0"),
+        (["--decoding", "kind=gredy"], "Did you mean greedy"),
+        (["-o", "tone.wav"], "would overwrite the audio"),
+        (["--model", "absent"], "absent"),
+    ],
+)
+def test_mistakes_are_told(
+    arguments: list[str],
+    words: str,
+    package: Path,
+    tone_wav: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tone_wav.parent)
+    assert main(["inspect", tone_wav.name, "--model", str(package), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("asr inspect: error: ")
+    assert words in error
+    assert not list(tone_wav.parent.glob("*.html"))
