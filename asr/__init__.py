@@ -23,7 +23,13 @@ __all__ = ["Recogniser", "__version__", "load_model"]
 
 
 def load_model(
-    path: str | Path, *, device: str = "cpu", words: bool = False, decoding: Mapping[str, object] | None = None
+    path: str | Path,
+    *,
+    device: str = "cpu",
+    words: bool = False,
+    decoding: Mapping[str, object] | None = None,
+    vad: bool = True,
+    channel: int | None = None,
 ) -> Recogniser:
     """Read a model package and return its recogniser.
 
@@ -37,6 +43,10 @@ def load_model(
         Find the times and confidences of words as well.
     decoding
         Settings of the decoder in place of the package's own, such as ``{"kind": "beam", "hot_words": ["quilter", "bisham"]}``.
+    vad
+        Give the network only what a voice activity detector takes for speech; otherwise all of the audio.
+    channel
+        The channel to take, counted from 0; by default the mean of all.
 
     Raises
     ------
@@ -49,7 +59,7 @@ def load_model(
     from asr.transcription.recogniser import Recogniser
 
     package = read_package(Path(path), device)
-    return Recogniser(with_decoding(package, decoding) if decoding else package, words=words)
+    return Recogniser(with_decoding(package, decoding) if decoding else package, words=words, vad=vad, channel=channel)
 
 
 def __getattr__(name: str) -> object:

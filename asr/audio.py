@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -53,7 +53,9 @@ class AudioInfo:
         return self.n_samples / self.sample_rate
 
 
-def load_audio(source: Source, sample_rate: int, *, offset_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
+def load_audio(
+    source: Source, sample_rate: int, *, offset_s: float = 0.0, duration_s: float | None = None, channel: int | None = None
+) -> np.ndarray:
     """Read audio as one channel at a given sample rate.
 
     Parameters
@@ -64,16 +66,19 @@ def load_audio(source: Source, sample_rate: int, *, offset_s: float = 0.0, durat
         Rate of the result (Hz).
     offset_s, duration_s
         The part to read, in seconds; ``None`` reads to the end.
+    channel
+        The channel to take, counted from 0; ``None`` takes the mean of all.
 
     Returns
     -------
     numpy.ndarray
-        ``(sample,)`` float32, the mean of all channels, nominally in [-1, 1]; at least one sample.
+        ``(sample,)`` float32, nominally in [-1, 1]; at least one sample.
 
     Raises
     ------
     AudioError
-        There is no such file, or it is empty, truncated, corrupt, no audio at all, or holds values that are no numbers.
+        There is no such file, or it is empty, truncated, corrupt, no audio at all, without such a channel, or holds values
+        that are no numbers.
 
     Examples
     --------
@@ -87,7 +92,7 @@ def load_audio(source: Source, sample_rate: int, *, offset_s: float = 0.0, durat
     if len(samples) == 0:
         where = f" from {offset_s:g} s on" if offset_s else ""
         raise AudioError(f"{name}: holds no audio samples{where}")
-    return resample(_to_mono(samples, name), source_rate, sample_rate)
+    return resample(_to_mono(samples, name, channel), source_rate, sample_rate)
 
 
 def probe_audio(source: Source) -> AudioInfo:
@@ -115,12 +120,14 @@ def probe_audio(source: Source) -> AudioInfo:
     return info
 
 
-def stream_audio(source: Source, sample_rate: int, block_s: float = 30.0) -> Iterator[np.ndarray]:
+def stream_audio(
+    source: Source, sample_rate: int, block_s: float = 30.0, *, channel: int | None = None
+) -> Iterator[np.ndarray]:
     """Read audio of any length in blocks, so that memory use does not grow with it.
 
     Parameters
     ----------
-    source, sample_rate
+    source, sample_rate, channel
         As for :func:`load_audio`.
     block_s
         Seconds in a block; the last one is shorter.
@@ -133,10 +140,11 @@ def stream_audio(source: Source, sample_rate: int, block_s: float = 30.0) -> Ite
     name = _name(source)
     with _opened(source, name) as (stream, _):
         source_rate, blocks = _blocks(stream, name, block_s)
-        yield from _resampled_blocks((_to_mono(block, name) for block in blocks), source_rate, sample_rate, name)
+        waveforms = (_to_mono(block, name, channel) for block in blocks)
+        yield from resample_blocks(waveforms, source_rate, sample_rate, name)
 
 
-def check_waveform(waveform: Any, name: str = "waveform") -> np.ndarray:
+def check_waveform(waveform: Any, name: str = "waveform", channel: int | None = None) -> np.ndarray:
     """Bring an array from Python into the form the model takes.
 
     Parameters
@@ -146,16 +154,19 @@ def check_waveform(waveform: Any, name: str = "waveform") -> np.ndarray:
         A tensor on the CPU will do.
     name
         What to call it in an error.
+    channel
+        As for :func:`load_audio`.
 
     Returns
     -------
     numpy.ndarray
-        ``(sample,)`` float32, the mean of all channels.
+        ``(sample,)`` float32.
 
     Raises
     ------
     AudioError
-        The array has no samples, the wrong number of dimensions, a type that is not numeric, or values that are no numbers.
+        The array has no samples, no such channel, the wrong number of dimensions, a type that is not numeric, or values that
+        are no numbers.
     """
     array = np.asarray(waveform)
     if array.ndim not in (1, 2):
@@ -170,7 +181,7 @@ def check_waveform(waveform: Any, name: str = "waveform") -> np.ndarray:
         array = array.astype(np.float32) / -float(np.iinfo(array.dtype).min)
     elif not np.issubdtype(array.dtype, np.floating):
         raise AudioError(f"{name}: expected floats or integers, got {array.dtype}")
-    return _to_mono(array.reshape(len(array), -1).astype(np.float32, copy=False), name)
+    return _to_mono(array.reshape(len(array), -1).astype(np.float32, copy=False), name, channel)
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -195,6 +206,51 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     with torch.inference_mode():
         resampled: np.ndarray = resampler(from_rate, to_rate)(torch.from_numpy(np.ascontiguousarray(waveform))).numpy()
     return resampled
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int, name: str) -> Iterator[np.ndarray]:
+    """Resample blockwise: each block is computed with its neighbours' samples around it, so the seams cannot be heard.
+
+    Parameters
+    ----------
+    blocks
+        Consecutive ``(sample,)`` float32 arrays.
+    from_rate, to_rate
+        As for :func:`resample`.
+    name
+        What to call the recording in an error.
+
+    Yields
+    ------
+    numpy.ndarray
+        ``(sample,)`` float32; the blocks joined equal what :func:`resample` makes of the whole.
+
+    Raises
+    ------
+    AudioError
+        There is no sample in any block.
+    """
+    ratio = Fraction(to_rate, from_rate).limit_denominator(1000)
+    step = ratio.denominator  # input samples after which the kernel's phase repeats
+    margin = step * -(-max(from_rate // 100, 64) // step)
+    pending, left, empty = np.zeros(0, np.float32), 0, True
+    for block in blocks:
+        empty = empty and len(block) == 0
+        if from_rate == to_rate:
+            yield block
+            continue
+        pending = np.concatenate([pending, block])
+        n_ready = (len(pending) - left - margin) // step * step
+        if n_ready < from_rate:
+            continue
+        start = left * ratio.numerator // step
+        yield resample(pending, from_rate, to_rate)[start : start + n_ready * ratio.numerator // step]
+        keep = min(margin, left + n_ready)
+        pending, left = pending[left + n_ready - keep :], keep
+    if empty:
+        raise AudioError(f"{name}: holds no audio samples")
+    if len(pending) > left:
+        yield resample(pending, from_rate, to_rate)[left * ratio.numerator // step :]
 
 
 @lru_cache(maxsize=64)
@@ -311,9 +367,14 @@ def _check_wav_size(audio: Any, name: str) -> None:
                 raise AudioError(f"{name}: is truncated: its header promises {promised} bytes of audio, {present} are there")
 
 
-def _to_mono(samples: np.ndarray, name: str) -> np.ndarray:
-    """``(sample, channel)`` to ``(sample,)``; refuses values that are no numbers."""
-    waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+def _to_mono(samples: np.ndarray, name: str, channel: int | None) -> np.ndarray:
+    """``(sample, channel)`` to ``(sample,)``; refuses a channel that is not there, and values that are no numbers."""
+    n_channels = samples.shape[1]
+    if channel is not None and not 0 <= channel < n_channels:
+        there = f"channels 0 to {n_channels - 1}" if n_channels > 1 else "channel 0 alone"
+        raise AudioError(f"{name}: has no channel {channel}; it has {there}")
+    mixed = channel is None and n_channels > 1
+    waveform = samples.mean(axis=1) if mixed else samples[:, channel or 0]
     with np.errstate(all="ignore"):
         suspicious = not np.isfinite(waveform.sum())
     if suspicious and (n_bad := int((~np.isfinite(waveform)).sum())):
@@ -350,28 +411,3 @@ def _soundfile_blocks(audio: Any, name: str, n_wanted: int, n_block: int) -> Ite
             n_read += len(block)
             yield block
         check_length(n_read, n_wanted, audio.samplerate, name)
-
-
-def _resampled_blocks(blocks: Iterator[np.ndarray], from_rate: int, to_rate: int, name: str) -> Iterator[np.ndarray]:
-    """Resample blockwise: each block is computed with its neighbours' samples around it, so the seams cannot be heard."""
-    ratio = Fraction(to_rate, from_rate).limit_denominator(1000)
-    step = ratio.denominator  # input samples after which the kernel's phase repeats
-    margin = step * -(-max(from_rate // 100, 64) // step)
-    pending, left, empty = np.zeros(0, np.float32), 0, True
-    for block in blocks:
-        empty = empty and len(block) == 0
-        if from_rate == to_rate:
-            yield block
-            continue
-        pending = np.concatenate([pending, block])
-        n_ready = (len(pending) - left - margin) // step * step
-        if n_ready < from_rate:
-            continue
-        start = left * ratio.numerator // step
-        yield resample(pending, from_rate, to_rate)[start : start + n_ready * ratio.numerator // step]
-        keep = min(margin, left + n_ready)
-        pending, left = pending[left + n_ready - keep :], keep
-    if empty:
-        raise AudioError(f"{name}: holds no audio samples")
-    if len(pending) > left:
-        yield resample(pending, from_rate, to_rate)[left * ratio.numerator // step :]

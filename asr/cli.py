@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "train a model with a recipe and overrides, and write a model package",
     "evaluate": "measure the error rates of a model on prepared manifests",
     "transcribe": "turn audio files into text",
+    "inspect": "show what a model computes on its way through an utterance, as a page with sound",
     "tune": "find the decoder's settings on a development set, and write them into the model package",
     "compress": "write a copy of a model package whose weights take fewer bits",
     "lm": "train, measure and try out language models",

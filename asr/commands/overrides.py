@@ -28,6 +28,24 @@ def add_hot_words(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """Declare the argument that sets the decoder, for commands whose other arguments are files."""
+    parser.add_argument(
+        "--decoding",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="KEY=VALUE",
+        help="a setting of the decoder, such as kind=greedy or beam=100; may be given several times",
+    )
+
+
+def _setting(text: str) -> str:
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no setting; expected KEY=VALUE, such as beam=100")
+    return text
+
+
 def with_overrides(config: Config, overrides: Sequence[str], hot_words: str | None = None) -> Config:
     """Return a package's configuration with settings of the decoder replaced.
 
@@ -36,7 +54,7 @@ def with_overrides(config: Config, overrides: Sequence[str], hot_words: str | No
     config
         The package's.
     overrides
-        Each ``decoding.KEY=VALUE``.
+        Each ``decoding.KEY=VALUE``, or ``KEY=VALUE``.
     hot_words
         Words as :func:`asr.decoding.hotwords.read_hot_words` takes them, beside those of the settings.
 

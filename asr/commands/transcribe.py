@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import os
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.overrides import add_hot_words, is_override, with_overrides
+from asr.commands.overrides import add_decoding, add_hot_words, is_override, with_overrides
 from asr.errors import AudioError, ConfigError
+from asr.option import nearest
 
 if TYPE_CHECKING:
     from asr.data.progress import Progress
     from asr.transcription.recogniser import Recogniser
+    from asr.transcription.sources import Source
+    from asr.transcription.subtitles import SubtitleLayout
     from asr.transcription.transcript import Transcript
+
+    Job = tuple[Source, tuple[Path, ...]]
 
 DESCRIPTION = "turn audio files into text"
 
 _MODEL_VARIABLE = "ASR_MODEL"
 _CLEAR_LINE = "\r\x1b[K"
+_LAYOUT = ("max_line_length", "max_lines", "reading_speed")
+_ONE_EACH = ("srt", "vtt", "tsv")  # formats that cannot hold several recordings, one after the other
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,15 +39,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="audio: wav, flac, ogg, opus, mp3, m4a or mp4, at any rate; settings of the decoder, such as decoding.beam=100",
+        help="audio: wav, flac, ogg, opus, mp3, m4a, mp4, ..., at any rate; a folder for all below it; - for standard input",
     )
     parser.add_argument("--model", metavar="PATH", help=f"folder of a model package (default: ${_MODEL_VARIABLE})")
-    parser.add_argument("--format", choices=("txt", "json"), default="txt", help="what to write (default: txt)")
-    parser.add_argument("--words", action="store_true", help="find the times and confidences of words (with --format json)")
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="write DIR/<name>.<format> for each file instead")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
-    add_hot_words(parser)
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's choice)")
+    parser.add_argument(
+        "--batch-seconds",
+        type=_seconds,
+        metavar="S",
+        help="audio recognised at once; bounds memory and changes no text (default: 30 on a CPU, 600 on a GPU)",
+    )
+    parser.add_argument("--channel", type=_index, metavar="N", help="use one channel, counted from 0 (default: all, mixed)")
+    parser.add_argument("--no-vad", action="store_true", help="recognise all of the audio, not only what sounds like speech")
+    add_decoding(parser)
+    add_hot_words(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--format",
+        default="txt",
+        metavar="FORMAT",
+        help="txt (default), json, srt, vtt, tsv or ctm; with -o also several (srt,json) or all",
+    )
+    output.add_argument("--words", action="store_true", help="show the times and confidences of words (with --format json)")
+    output.add_argument("-o", "--output", metavar="DIR", type=Path, help="write DIR/<name>.<format> for each file instead")
+    output.add_argument("--stdout", action="store_true", help="print as well where -o is given")
+    output.add_argument("--skip-existing", action="store_true", help="leave out files whose transcripts in DIR are up to date")
+    output.add_argument("--max-line-length", type=_positive, metavar="N", help="of subtitles, in characters (default: 42)")
+    output.add_argument("--max-lines", type=_positive, metavar="N", help="of subtitles (default: 2)")
+    output.add_argument(
+        "--reading-speed", type=_positive, metavar="N", help="of subtitles, in characters a second (default: 20)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,25 +80,183 @@ def run(args: argparse.Namespace) -> int:
             f"no model is named: give --model PATH or set {_MODEL_VARIABLE}. A model package is what `asr train` writes to "
             "runs/NAME/package; scripts/quickstart trains a small one in minutes"
         )
-    if args.words and args.format != "json":
-        raise ConfigError(f"--words with --format {args.format}: only json shows words; give --format json")
-    overrides = [item for item in args.files if is_override(item) and not os.path.exists(item)]
-    args.files = [item for item in args.files if item not in overrides]
-    if not args.files:
-        raise ConfigError(f"no audio file is named beside {overrides[0]}; expected at least one")
-    from asr.data.manifest import check_output_folder
-    from asr.transcription.writers import output_paths
+    formats = _formats(args)
+    layout = _layout(args, formats)
+    jobs = _jobs(args, formats)
+    if not jobs:
+        return 0
+    recogniser = _load(model, args, formats)
+    named = len(jobs) > 1 and formats == ("txt",)
 
-    if args.output:
-        check_output_folder(args.output)
-    paths = output_paths(args.files, args.output, args.format) if args.output else []
-    recogniser = _load(model, overrides, args)
-    with _progress(args.files) as progress:
-        results = recogniser.transcribe_many(args.files, on_progress=lambda seconds: progress.advance(round(seconds)))
-        n_bad = sum(not _deliver(result, args, paths[index] if paths else None) for index, result in enumerate(results))
-    if n_bad:
-        print(f"asr transcribe: {n_bad} of {len(args.files)} files could not be transcribed", file=sys.stderr)
-    return 2 if n_bad else 0
+    def deliver(transcript: Transcript, paths: Sequence[Path]) -> None:
+        from asr.transcription.writers import render, write_transcript
+
+        for format, path in zip(formats, paths, strict=bool(paths)):
+            write_transcript(transcript, path, format, layout)
+        if args.stdout or not args.output:
+            _print((f"{transcript.file}: " if named else "") + render(transcript, formats[0], layout))
+
+    bad = _transcribe(recogniser, jobs, deliver, args)
+    if bad:
+        _say(f"{len(bad)} of {len(jobs)} files could not be transcribed: {', '.join(bad)}")
+    return 2 if bad else 0
+
+
+def _transcribe(
+    recogniser: Recogniser, jobs: Sequence[Job], deliver: Callable[[Transcript, Sequence[Path]], None], args: argparse.Namespace
+) -> list[str]:
+    """Transcribe all and deliver each as soon as it is ready; return what could not be."""
+    from asr.transcription.sources import open_source
+
+    bad: list[str] = []
+    n_done = 0
+    try:
+        with _progress(jobs) as progress:
+            sources = (open_source(source) for source, _ in jobs)
+            for result in recogniser.transcribe_many(sources, on_progress=_counter(progress)):
+                source, paths = jobs[n_done]
+                if sys.stderr.isatty():
+                    sys.stderr.write(_CLEAR_LINE)
+                if isinstance(result, AudioError):
+                    _say(str(result))
+                    bad.append(source.path)
+                else:
+                    deliver(dataclasses.replace(result, channel=args.channel), paths)
+                n_done += 1
+    except KeyboardInterrupt:
+        hint = "; --skip-existing leaves them out the next time" if args.output else ""
+        _say(f"{n_done} of {len(jobs)} files are done{hint}")
+        raise
+    return bad
+
+
+def _formats(args: argparse.Namespace) -> tuple[str, ...]:
+    from asr.transcription.writers import FORMATS
+
+    wanted = args.format.split(",")
+    formats = FORMATS if wanted == ["all"] else tuple(dict.fromkeys(wanted))
+    for format in formats:
+        if format not in FORMATS:
+            raise ConfigError(
+                f"--format {args.format}: {format!r} is none.{nearest(format, FORMATS)} There are: {', '.join(FORMATS)}, all"
+            )
+    if args.words and "json" not in formats:
+        raise ConfigError(f"--words with --format {args.format}: only json shows words; give --format json")
+    if len(formats) > 1 and (args.stdout or not args.output):
+        raise ConfigError(f"--format {args.format}: only one can be printed; write files with -o DIR, without --stdout")
+    return formats
+
+
+def _layout(args: argparse.Namespace, formats: Sequence[str]) -> SubtitleLayout:
+    from asr.transcription.subtitles import SubtitleLayout
+    from asr.transcription.writers import SUBTITLES
+
+    given = {name: getattr(args, name) for name in _LAYOUT if getattr(args, name) is not None}
+    if given and not SUBTITLES.intersection(formats):
+        option = next(iter(given)).replace("_", "-")
+        raise ConfigError(f"--{option} with --format {args.format}: it is about subtitles; give --format srt or vtt")
+    return SubtitleLayout(**given)
+
+
+def _jobs(args: argparse.Namespace, formats: Sequence[str]) -> list[Job]:
+    """Find what is to be transcribed, and where to; refuse what cannot be, before any work."""
+    from asr.data.manifest import check_output_folder
+    from asr.transcription.sources import STDIN, find_sources, is_done, output_paths
+
+    for name in args.files:
+        if is_override(name) and not os.path.exists(name):
+            setting = name.partition(".")[2]
+            raise ConfigError(f"{name}: no such file; settings of the decoder are given as --decoding {setting}")
+    sources = find_sources(args.files)
+    if any(source.path == STDIN for source in sources) and sys.stdin.isatty():
+        raise ConfigError("standard input is a terminal; expected audio, as in `asr transcribe - < talk.mp3`")
+    if (args.stdout or not args.output) and len(sources) > 1:
+        sources = _printable(sources, formats[0])
+    if not args.output:
+        if args.skip_existing:
+            raise ConfigError("--skip-existing looks for transcripts in a folder; name it with -o DIR")
+        return [(source, ()) for source in sources]
+    check_output_folder(args.output)
+    jobs = list(zip(sources, output_paths(sources, args.output, formats), strict=True))
+    todo = [job for job in jobs if not (args.skip_existing and is_done(*job))]
+    if len(todo) < len(jobs):
+        _say(f"{len(jobs) - len(todo)} of {len(jobs)} files skipped: their transcripts are there")
+    return todo
+
+
+def _printable(sources: Sequence[Source], format: str) -> list[Source]:
+    """Return several recordings in the order in which a format can be printed; CTM is sorted."""
+    from asr.transcription.writers import recording_id
+
+    if format in _ONE_EACH:
+        raise ConfigError(f"--format {format}: printed, it holds one recording, not {len(sources)}; write files with -o DIR")
+    if format != "ctm":
+        return list(sources)
+    found: dict[str, Source] = {}
+    for source in sources:
+        other = found.setdefault(recording_id(source.stem.name), source)
+        if other is not source:
+            raise ConfigError(f"--format ctm: {other.path} and {source.path} would have one name; write files with -o DIR")
+    return [found[name] for name in sorted(found)]
+
+
+def _load(model: str, args: argparse.Namespace, formats: Sequence[str]) -> Recogniser:
+    import torch
+
+    from asr.package import read_package
+    from asr.transcription.recogniser import Recogniser
+    from asr.transcription.writers import NEEDS_WORDS
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    package = read_package(Path(model), args.device)
+    config = with_overrides(package.config, args.decoding, args.hotwords)
+    return Recogniser(
+        dataclasses.replace(package, config=config),
+        vad=not args.no_vad,
+        channel=args.channel,
+        batch_s=args.batch_seconds,
+        words=args.words or bool(NEEDS_WORDS.intersection(formats)),
+    )
+
+
+def _progress(jobs: Iterable[Job]) -> Progress:
+    """Return a display on the terminal, or one that shows nothing where standard error is none."""
+    from asr.audio import probe_audio
+    from asr.data.progress import Progress
+    from asr.transcription.sources import STDIN
+
+    if not sys.stderr.isatty():
+        return Progress("transcribing", 0, "s of audio", io.StringIO())
+    paths = [source.path for source, _ in jobs]
+    total = 0.0
+    if STDIN not in paths:  # its length is not known before it was read
+        for path in paths:
+            with contextlib.suppress(AudioError):  # named when its turn comes
+                total += probe_audio(path).duration_s
+    return Progress("transcribing", round(total), "s of audio", sys.stderr)
+
+
+def _counter(progress: Progress) -> Callable[[float], None]:
+    """Return what counts seconds, of which the display takes whole ones."""
+    exact = 0.0
+
+    def count(seconds: float) -> None:
+        nonlocal exact
+        exact += seconds
+        progress.advance(int(exact) - progress.done)
+
+    return count
+
+
+def _print(text: str) -> None:
+    """Write to standard output as bytes: the name of a file need not be text."""
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.flush()
+
+
+def _say(message: str) -> None:
+    print(f"asr transcribe: {message}", file=sys.stderr, flush=True)
 
 
 def _positive(text: str) -> int:
@@ -76,48 +265,17 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _load(model: str, overrides: list[str], args: argparse.Namespace) -> Recogniser:
-    import dataclasses
-
-    import torch
-
-    from asr.package import read_package
-    from asr.transcription.recogniser import Recogniser
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    package = read_package(Path(model), args.device)
-    config = with_overrides(package.config, overrides, args.hotwords)
-    return Recogniser(dataclasses.replace(package, config=config), words=args.words)
+def _index(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 0")
+    return int(text)
 
 
-def _progress(files: list[str]) -> Progress:
-    """Return a display on the terminal, or one that shows nothing where standard error is none."""
-    from asr.audio import probe_audio
-    from asr.data.progress import Progress
-
-    total = 0.0
-    if not sys.stderr.isatty():
-        return Progress("transcribing", 0, "s of audio", io.StringIO())
-    for file in files:
-        with contextlib.suppress(AudioError):  # named when its turn comes
-            total += probe_audio(file).duration_s
-    return Progress("transcribing", round(total), "s of audio", sys.stderr)
-
-
-def _deliver(result: Transcript | AudioError, args: argparse.Namespace, path: Path | None) -> bool:
-    """Print or write one result; false where there is only an error to tell."""
-    from asr.transcription.writers import render, write_transcript
-
-    if sys.stderr.isatty():
-        sys.stderr.write(_CLEAR_LINE)
-    if isinstance(result, AudioError):
-        print(f"asr transcribe: {result}", file=sys.stderr, flush=True)
-        return False
-    if path is not None:
-        write_transcript(result, path, args.format)
-    else:
-        prefix = f"{result.file}: " if args.format == "txt" and len(args.files) > 1 else ""
-        sys.stdout.write(prefix + render(result, args.format))
-        sys.stdout.flush()
-    return True
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -106,7 +107,9 @@ def align_waveforms(
 def log_probabilities(model: SpeechModel, waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ``(batch, frame, token)`` log-probabilities, on the model's device, and ``(batch,)`` frames."""
     n_samples = torch.tensor([len(waveform) for waveform in waveforms])
-    padded = np.zeros((len(waveforms), max(1, int(n_samples.max()))), dtype=np.float32)
+    # oneDNN keeps a kernel for each length that it meets; whole seconds are few.
+    second = model.frontend.config.sample_rate
+    padded = np.zeros((len(waveforms), second * math.ceil(max(1, int(n_samples.max())) / second)), dtype=np.float32)
     for row, waveform in zip(padded, waveforms, strict=True):
         row[: len(waveform)] = waveform
     device = next(model.parameters()).device

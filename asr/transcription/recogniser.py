@@ -4,37 +4,62 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 
 from asr.audio import check_waveform, resample, stream_audio
 from asr.decoding import build_decoder
 from asr.decoding.confidence import Calibration
-from asr.decoding.hypothesis import Word
+from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.waveforms import decode_waveforms
 from asr.errors import AudioError
 from asr.package import ModelPackage
+from asr.transcription.speech import SpeechDetector
+from asr.transcription.stitch import after, before, seam
 from asr.transcription.transcript import Segment, Transcript
-from asr.transcription.windows import Window, cut_windows
+from asr.transcription.windows import Planner, Window, cut_windows
 
 AudioSource = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray
 """A path, the bytes of a file, an open binary file, or an array (or tensor) with its sample rate."""
 
-_BLOCK_S = 60.0
+_BLOCK_S = 30.0
+# Batches recognised at once. Several, of one core each, are faster than one on all cores; each takes memory.
+_MOST_WORKERS = 4
 
 
 @dataclass(eq=False)
 class _Recording:
-    """A source on its way through the batches."""
+    """A source on its way through the batches.
+
+    Attributes
+    ----------
+    name
+        What to call it.
+    n_read, n_told
+        Samples read, and samples that were told of as done.
+    error
+        Why there are no more samples.
+    held
+        The last segment, where the next window shares audio with it.
+    """
 
     name: str
-    n_samples: int = 0
+    n_read: int = 0
+    n_told: int = 0
     error: AudioError | None = None
-    segments: list[Segment] = field(default_factory=list)
+    held: Segment | None = None
+
+
+_Batch = list[tuple[_Recording, Window | None]]
+"""Windows, and None behind the last one of a recording."""
 
 
 class Recogniser:
@@ -44,10 +69,15 @@ class Recogniser:
     ----------
     package
         What :func:`asr.package.read_package` returned.
+    vad
+        Give the network only what a voice activity detector takes for speech; otherwise all of the audio.
+    channel
+        The channel to take, counted from 0; by default the mean of all.
     window_s
-        Longer audio is cut into windows of at most this length (s), at quiet places.
+        Longer stretches of speech are cut into windows of at most this length (s), more than 8, in pauses. Where there is no
+        pause, windows overlap.
     earliest_cut_s
-        No window but a recording's last is shorter than this (s).
+        Pauses from this time in a window on are preferred (s).
     batch_s
         Audio recognised at once (s), padding included; it bounds memory and changes no text. By default what is fast:
         30 on a CPU, 600 on a GPU.
@@ -65,19 +95,24 @@ class Recogniser:
         self,
         package: ModelPackage,
         *,
+        vad: bool = True,
+        channel: int | None = None,
         window_s: float = 30.0,
         earliest_cut_s: float = 10.0,
         batch_s: float | None = None,
         words: bool = False,
     ) -> None:
+        Planner(window_s, earliest_cut_s)  # refuses what cannot be
         self.package = package
         self.decoder = build_decoder(package.config.decoding, package.tokenizer, package.folder)
         self.sample_rate = package.config.frontend.sample_rate
+        self._detector = SpeechDetector() if vad else None
+        self._channel = channel
         self._words = Calibration.configured(package.config.decoding) if words else None
         self._window_s = window_s
         self._earliest_cut_s = earliest_cut_s
-        on_cpu = next(package.model.parameters()).device.type == "cpu"
-        self._batch_s = batch_s or (30.0 if on_cpu else 600.0)
+        self._on_cpu = next(package.model.parameters()).device.type == "cpu"
+        self._batch_s = batch_s or (30.0 if self._on_cpu else 600.0)
 
     def transcribe(self, source: AudioSource, sample_rate: int | None = None) -> Transcript:
         """Transcribe one recording.
@@ -107,45 +142,100 @@ class Recogniser:
         *,
         on_progress: Callable[[float], None] | None = None,
     ) -> Iterator[Transcript | AudioError]:
-        """Transcribe recordings one after the other, batched across them.
+        """Transcribe recordings, batched across them, on several cores.
 
         Parameters
         ----------
         sources, sample_rate
             As for :meth:`transcribe`; the rate holds for all arrays.
         on_progress
-            Called after each batch with the seconds of audio that were recognised in it.
+            Called now and then with the seconds of audio that were done since it was last called, silence included.
 
         Yields
         ------
         Transcript or AudioError
-            One for each source, in order: the error, not raised, of one that holds no usable audio.
+            One for each source, in order, as soon as it is ready: the error, not raised, of one that holds no usable audio.
         """
-        waiting: list[_Recording] = []
-        batch: list[tuple[_Recording, Window]] = []
-        for recording, window in self._windows(sources, sample_rate):
-            if not waiting or waiting[-1] is not recording:
-                waiting.append(recording)
-            if window is None:
-                if not batch:
-                    yield from self._finished(waiting, before=None)
+        segments: list[Segment] = []
+        for recording, segment in self._run(sources, sample_rate, on_progress):
+            if segment is not None:
+                segments.append(segment)
                 continue
-            if not self._fits(batch, window):
-                self._recognise(batch, on_progress)
+            yield recording.error or self._transcript(recording, segments)
+            segments = []
+
+    def stream(
+        self,
+        source: AudioSource,
+        sample_rate: int | None = None,
+        *,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Generator[Segment, None, None]:
+        """Transcribe one recording, however long, and yield its segments while the rest is still being read.
+
+        Parameters
+        ----------
+        source, sample_rate
+            As for :meth:`transcribe`.
+        on_progress
+            As for :meth:`transcribe_many`.
+
+        Yields
+        ------
+        Segment
+            In order of time. Closing the generator ends the work.
+
+        Raises
+        ------
+        AudioError
+            As for :meth:`transcribe`; what comes before a place that cannot be read is yielded first.
+        """
+        for recording, segment in self._run([source], sample_rate, on_progress):
+            if segment is not None:
+                yield segment
+            elif recording.error is not None:
+                raise recording.error
+
+    def _run(
+        self, sources: Iterable[AudioSource], sample_rate: int | None, on_progress: Callable[[float], None] | None
+    ) -> Iterator[tuple[_Recording, Segment | None]]:
+        """Yield each recording's segments, and ``None`` after its last."""
+        for batch, hypotheses in self._recognised(self._batches(sources, sample_rate)):
+            if on_progress is not None:
+                on_progress(sum(_told(recording, window) for recording, window in batch) / self.sample_rate)
+            readings = iter(hypotheses)
+            for recording, window in batch:
+                found = self._joined(recording, window, next(readings) if window else None)
+                yield from ((recording, self._shown(segment)) for segment in found if segment.text)
+                if window is None:
+                    yield recording, None
+
+    def _batches(self, sources: Iterable[AudioSource], sample_rate: int | None) -> Iterator[_Batch]:
+        batch: _Batch = []
+        for recording, window in self._windows(sources, sample_rate):
+            if window is not None and not self._fits(batch, window):
+                yield batch
                 batch = []
-                yield from self._finished(waiting, before=recording)
             batch.append((recording, window))
-        self._recognise(batch, on_progress)
-        yield from self._finished(waiting, before=None)
+            if all(other is None for _, other in batch):  # what holds no speech waits for nothing
+                yield batch
+                batch = []
+        if batch:
+            yield batch
 
     def _windows(self, sources: Iterable[AudioSource], sample_rate: int | None) -> Iterator[tuple[_Recording, Window | None]]:
         """Yield each recording's windows, and ``None`` after its last or in place of what could not be read."""
         for source in sources:
             recording = _Recording(_name(source))
             try:
-                blocks = self._blocks(source, sample_rate)
-                for window in cut_windows(blocks, self.sample_rate, window_s=self._window_s, earliest_s=self._earliest_cut_s):
-                    recording.n_samples += len(window.waveform)
+                for window in cut_windows(
+                    self._counted(self._blocks(source, sample_rate), recording),
+                    self.sample_rate,
+                    recording.name,
+                    detector=self._detector,
+                    window_s=self._window_s,
+                    earliest_s=self._earliest_cut_s,
+                ):
                     yield recording, window
             except AudioError as error:
                 recording.error = error
@@ -153,45 +243,107 @@ class Recogniser:
 
     def _blocks(self, source: Any, sample_rate: int | None) -> Iterator[np.ndarray]:
         if isinstance(source, (str, os.PathLike)):
-            yield from stream_audio(Path(source), self.sample_rate, _BLOCK_S)
+            yield from stream_audio(Path(source), self.sample_rate, _BLOCK_S, channel=self._channel)
         elif isinstance(source, bytes) or hasattr(source, "read"):
-            yield from stream_audio(source, self.sample_rate, _BLOCK_S)
+            yield from stream_audio(source, self.sample_rate, _BLOCK_S, channel=self._channel)
         elif sample_rate is None or sample_rate <= 0:
             raise AudioError(f"array: got sample_rate={sample_rate}; an array needs its sample rate in Hz, above 0")
         else:
-            yield resample(check_waveform(source, "array"), sample_rate, self.sample_rate)
+            yield resample(check_waveform(source, "array", self._channel), sample_rate, self.sample_rate)
 
-    def _fits(self, batch: list[tuple[_Recording, Window]], window: Window) -> bool:
-        longest = max([len(window.waveform), *(len(other.waveform) for _, other in batch)])
-        return not batch or longest * (len(batch) + 1) <= self._batch_s * self.sample_rate
+    @staticmethod
+    def _counted(blocks: Iterable[np.ndarray], recording: _Recording) -> Iterator[np.ndarray]:
+        for block in blocks:
+            recording.n_read += len(block)
+            yield block
 
-    def _recognise(self, batch: list[tuple[_Recording, Window]], on_progress: Callable[[float], None] | None) -> None:
-        if not batch:
+    def _fits(self, batch: _Batch, window: Window) -> bool:
+        lengths = [len(other.waveform) for _, other in batch if other is not None]
+        return not lengths or max(*lengths, len(window.waveform)) * (len(lengths) + 1) <= self._batch_s * self.sample_rate
+
+    def _recognised(self, batches: Iterator[_Batch]) -> Iterator[tuple[_Batch, list[Hypothesis]]]:
+        """Recognise batches, several at once and while the next are being read, and yield them in order."""
+        waiting: deque[tuple[_Batch, Future[list[Hypothesis]]]] = deque()
+        with _threads(self._on_cpu) as (reader, workers, n_workers):
+            try:
+                reading = reader.submit(next, batches, None)
+                while (batch := reading.result()) is not None:
+                    reading = reader.submit(next, batches, None)
+                    waiting.append((batch, workers.submit(self._hypotheses, batch)))
+                    while waiting and (len(waiting) > n_workers or waiting[0][1].done()):
+                        batch, future = waiting.popleft()
+                        yield batch, future.result()
+                while waiting:
+                    batch, future = waiting.popleft()
+                    yield batch, future.result()
+            finally:
+                for _, future in waiting:
+                    future.cancel()
+
+    def _hypotheses(self, batch: _Batch) -> list[Hypothesis]:
+        windows = [window for _, window in batch if window is not None]
+        words = self._words
+        if words is None and any(window.shared or window.goes_on for window in windows):
+            words = Calibration()
+        return decode_waveforms(self.package.model, self.decoder, [window.waveform for window in windows], words=words)
+
+    def _joined(self, recording: _Recording, window: Window | None, hypothesis: Hypothesis | None) -> Iterator[Segment]:
+        """Yield the segments that are complete when a window has been recognised, or the recording has ended."""
+        held, recording.held = recording.held, None
+        if window is None or hypothesis is None:
+            if held is not None:
+                yield held
             return
-        waveforms = [window.waveform for _, window in batch]
-        hypotheses = decode_waveforms(self.package.model, self.decoder, waveforms, words=self._words)
-        n_samples = 0
-        for (recording, window), hypothesis in zip(batch, hypotheses, strict=True):
-            n_samples += len(window.waveform)
-            if hypothesis.text:
-                start_s = window.start / self.sample_rate
-                end_s = (window.start + len(window.waveform)) / self.sample_rate
-                words = tuple(_later(word, start_s) for word in hypothesis.words)
-                recording.segments.append(Segment(start_s, end_s, hypothesis.text, words))
-        if on_progress is not None:
-            on_progress(n_samples / self.sample_rate)
+        start_s, end_s = window.start / self.sample_rate, window.end / self.sample_rate
+        words = tuple(_later(word, start_s) for word in hypothesis.words)
+        segment = Segment(start_s, end_s, hypothesis.text, words)
+        if held is not None:
+            if window.shared:
+                cut_s = seam(held.words, words, start_s, start_s + window.shared / self.sample_rate)
+                held = _spoken(held.start_s, cut_s, before(held.words, cut_s))
+                segment = _spoken(cut_s, end_s, after(words, cut_s))
+            yield held
+        if window.goes_on:
+            recording.held = segment
+        else:
+            yield segment
 
-    def _finished(self, waiting: list[_Recording], before: _Recording | None) -> Iterator[Transcript | AudioError]:
-        """Take the recordings that are complete off the list, up to the one given."""
-        while waiting and waiting[0] is not before:
-            recording = waiting.pop(0)
-            yield recording.error or Transcript(
-                recording.name,
-                recording.n_samples / self.sample_rate,
-                tuple(recording.segments),
-                self.package.config.name,
-                self.package.checkpoint_hash,
-            )
+    def _shown(self, segment: Segment) -> Segment:
+        """Return a segment without the words that only joining asked for."""
+        return segment if self._words is not None else dataclasses.replace(segment, words=())
+
+    def _transcript(self, recording: _Recording, segments: Iterable[Segment]) -> Transcript:
+        config = self.package.config
+        duration_s = recording.n_read / self.sample_rate
+        return Transcript(recording.name, duration_s, tuple(segments), config.name, self.package.checkpoint_hash)
+
+
+@contextmanager
+def _threads(on_cpu: bool) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor, int]]:
+    """Yield a thread that reads, threads that recognise, and how many; on a CPU these share torch's threads."""
+    n_threads = torch.get_num_threads()
+    n_workers = min(n_threads, _MOST_WORKERS) if on_cpu else 2
+    share = max(1, n_threads // n_workers)
+    try:
+        with (
+            # The detector's steps are too small to be worth sharing.
+            ThreadPoolExecutor(1, "recogniser-reader", torch.set_num_threads, (1,)) as reader,
+            ThreadPoolExecutor(n_workers, "recogniser", torch.set_num_threads, (share,)) as workers,
+        ):
+            yield reader, workers, n_workers
+    finally:
+        torch.set_num_threads(n_threads)  # for threads to come, which would take the workers' share
+
+
+def _told(recording: _Recording, window: Window | None) -> int:
+    """Return the samples of a recording that are done with a window, or with its end, and were not before."""
+    n_done = recording.n_read if window is None else window.end
+    n_new, recording.n_told = n_done - recording.n_told, n_done
+    return n_new
+
+
+def _spoken(start_s: float, end_s: float, words: tuple[Word, ...]) -> Segment:
+    return Segment(start_s, end_s, " ".join(word.text for word in words), words)
 
 
 def _later(word: Word, seconds: float) -> Word:

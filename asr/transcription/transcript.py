@@ -46,6 +46,8 @@ class Transcript:
         The stretches with text, in the order of time.
     model_name, checkpoint_hash
         Which model wrote it.
+    channel
+        The channel that was transcribed, from 0; None where all were mixed.
     """
 
     file: str
@@ -53,6 +55,7 @@ class Transcript:
     segments: tuple[Segment, ...]
     model_name: str
     checkpoint_hash: str
+    channel: int | None = None
 
     @property
     def text(self) -> str:

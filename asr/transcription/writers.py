@@ -1,38 +1,72 @@
-"""Transcripts to text and JSON, on standard output or as files."""
+"""Transcripts as text, JSON, subtitles and tables."""
 
 from __future__ import annotations
 
+import html
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from asr.data.manifest import replacing
+from asr.decoding.hypothesis import Word
 from asr.errors import ConfigError
+from asr.transcription.subtitles import SubtitleLayout, make_cues
 from asr.transcription.transcript import Segment, Transcript
 
-FORMATS = ("txt", "json")
 
-
-def render(transcript: Transcript, format: str) -> str:
-    """Return a transcript as text that ends in a newline.
+def render(transcript: Transcript, format: str, layout: SubtitleLayout | None = None) -> str:
+    """Return a transcript as text that is empty or ends in a newline.
 
     Parameters
     ----------
     transcript
         What to show.
     format
-        ``txt`` is the text alone; ``json`` has the keys file, duration_s, text, segments (start_s, end_s, text) and model
-        (name, checkpoint). Segments whose words were found have also confidence and words (text, start_s, end_s,
-        confidence).
+        ``txt``: the text alone. ``json``: one line with the keys file, channel, duration_s, text, segments (start_s, end_s,
+        text) and model (name, checkpoint); segments whose words were found have also confidence and words (text, start_s,
+        end_s, confidence). ``srt``, ``vtt``: SubRip and WebVTT subtitles. ``tsv``: a header, then start and end (ms) and text
+        of each segment, divided by tabs. ``ctm``: for each word recording, channel (from 1), start and duration (s), text,
+        confidence, as NIST's sclite reads them.
+    layout
+        What subtitles may look like; by default what :class:`SubtitleLayout` says.
+
+    Raises
+    ------
+    ConfigError
+        An unknown format, or one that shows :data:`NEEDS_WORDS` where the words' times were not asked for.
     """
-    if format == "txt":
-        return transcript.text + "\n"
-    if format != "json":
-        raise ConfigError(f"format {format!r}: there are {', '.join(FORMATS)}")
+    if format not in _RENDERERS:
+        raise ConfigError(f"format {format!r}: there are {', '.join(_RENDERERS)}")
+    return _RENDERERS[format](transcript, layout or SubtitleLayout())
+
+
+def write_transcript(transcript: Transcript, path: Path, format: str, layout: SubtitleLayout | None = None) -> Path:
+    """Write a transcript, whole or not at all, and return the file's path.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written.
+    """
+    with replacing(path) as stream:
+        stream.write(render(transcript, format, layout).encode("utf-8", "surrogateescape"))
+    return path
+
+
+def recording_id(stem: str) -> str:
+    """Return what CTM calls a recording: the name of its file without folder and ending, blanks replaced by ``_``."""
+    return "_".join(stem.split()) or "_"
+
+
+def _txt(transcript: Transcript, _: SubtitleLayout) -> str:
+    return transcript.text + "\n"
+
+
+def _json(transcript: Transcript, _: SubtitleLayout) -> str:
     mapping = {
         "file": transcript.file,
+        "channel": transcript.channel,
         "duration_s": round(transcript.duration_s, 3),
         "text": transcript.text,
         "segments": [_segment(segment) for segment in transcript.segments],
@@ -57,36 +91,68 @@ def _segment(segment: Segment) -> dict[str, Any]:
     return mapping
 
 
-def output_paths(sources: Iterable[str], folder: Path, format: str) -> list[Path]:
-    """Return the file that each source's transcript goes to, ``<folder>/<stem>.<format>``.
-
-    Raises
-    ------
-    ConfigError
-        Where two sources would be written to one file, or a source would be overwritten.
-    """
-    paths: dict[str, tuple[Path, str]] = {}
-    for source in sources:
-        path = folder / f"{Path(source).stem}.{format}"
-        # Case is folded because some file systems do not tell it apart.
-        key = str(path).casefold()
-        if key in paths:
-            other = paths[key][1]
-            raise ConfigError(f"{other} and {source} would both be written to {path}; transcribe them into different folders")
-        if os.path.abspath(path) == os.path.abspath(source):
-            raise ConfigError(f"{source} would be overwritten by its transcript; choose another folder")
-        paths[key] = (path, source)
-    return [path for path, _ in paths.values()]
+def _srt(transcript: Transcript, layout: SubtitleLayout) -> str:
+    cues = make_cues(_words(transcript, "srt"), layout)
+    return "\n".join(
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n" + "".join(f"{line}\n" for line in cue.lines)
+        for number, cue in enumerate(cues, start=1)
+    )
 
 
-def write_transcript(transcript: Transcript, path: Path, format: str) -> Path:
-    """Write a transcript, whole or not at all, and return the file's path.
+def _vtt(transcript: Transcript, layout: SubtitleLayout) -> str:
+    cues = make_cues(_words(transcript, "vtt"), layout)
+    return "WEBVTT\n" + "".join(
+        f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
+        + "".join(f"{html.escape(line, quote=False)}\n" for line in cue.lines)
+        for cue in cues
+    )
 
-    Raises
-    ------
-    StorageError
-        The file cannot be written.
-    """
-    with replacing(path) as stream:
-        stream.write(render(transcript, format).encode("utf-8", "surrogateescape"))
-    return path
+
+def _tsv(transcript: Transcript, _: SubtitleLayout) -> str:
+    rows = (
+        f"{round(1000 * segment.start_s)}\t{round(1000 * segment.end_s)}\t{' '.join(segment.text.split())}\n"
+        for segment in transcript.segments
+    )
+    return "start\tend\ttext\n" + "".join(rows)
+
+
+def _ctm(transcript: Transcript, _: SubtitleLayout) -> str:
+    name = recording_id(Path(transcript.file).stem)
+    channel = 1 + (transcript.channel or 0)
+    rows = []
+    for word in sorted(_words(transcript, "ctm"), key=lambda word: word.start_s):
+        start_ms, end_ms = round(1000 * word.start_s), round(1000 * word.end_s)
+        times = f"{start_ms / 1000:.3f} {(end_ms - start_ms) / 1000:.3f}"
+        rows.append(f"{name} {channel} {times} {word.text} {word.confidence:.3f}\n")
+    return "".join(rows)
+
+
+def _words(transcript: Transcript, format: str) -> list[Word]:
+    if not all(segment.words for segment in transcript.segments):
+        raise ConfigError(
+            f"{transcript.file}: {format} shows when words are said, and this transcript does not know; make it with words=True"
+        )
+    return [word for segment in transcript.segments for word in segment.words]
+
+
+def _clock(milliseconds: int, mark: str) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{mark}{rest:03d}"
+
+
+_RENDERERS: dict[str, Callable[[Transcript, SubtitleLayout], str]] = {
+    "txt": _txt,
+    "json": _json,
+    "srt": _srt,
+    "vtt": _vtt,
+    "tsv": _tsv,
+    "ctm": _ctm,
+}
+FORMATS = tuple(_RENDERERS)
+"""What a transcript can be written as; the name is the file's ending."""
+
+SUBTITLES = frozenset({"srt", "vtt"})
+"""Formats that a :class:`SubtitleLayout` shapes."""
+
+NEEDS_WORDS = SUBTITLES | {"ctm"}
+"""Formats that show when each word is said."""
