@@ -208,6 +208,7 @@ class OptimConfig:
         0.0, "weight of an auxiliary CTC loss half-way up the recurrent stack (Lee and Watanabe 2021)", low=0.0, high=0.9
     )
     clip_norm: float = option(5.0, "gradients are scaled down to this norm; 0 is off", low=0.0)
+    clip_value: float = option(0.0, "then each value of a gradient is cut to this size; 0 is off", low=0.0)
 
 
 @dataclass
@@ -317,6 +318,10 @@ class TrainerConfig:
     validate_every: int = option(1, "epochs between validations", low=1, high=100000)
     checkpoint_minutes: float = option(10.0, "a checkpoint is also written when this much time has passed", unit="min", low=0.0)
     samples: int = option(4, "validation transcripts shown after each epoch", low=0, high=1000)
+    gradient_flow: bool = option(
+        False,
+        "measure gradients by layer and by distance in time each epoch: gradient-flow.jsonl and .svg in the output folder",
+    )
     log_every: int = option(10, "steps between logged values", low=1, high=100000)
     progress: str = option("auto", "progress bar on a terminal, plain lines in a log", choices=("auto", "bar", "plain", "none"))
 

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -597,3 +598,36 @@ def test_the_average_does_not_count_as_parameters(corpus: Path, tmp_path: Path, 
     plain = announced("plain")
     caplog.clear()
     assert announced("averaged", "trainer.average_epochs=2") == plain
+
+
+def test_gradients_are_clipped_by_norm_and_by_value(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config(corpus, tmp_path / "run", "optim.clip_norm=2", "optim.clip_value=0.5")
+    module = SpeechModule(config, build_tokenizer(config.tokens), total_steps=1)
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(module, "log", lambda name, value: logged.update({name: float(value)}))
+    parameters = list(module.parameters())
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    first, second = parameters[0].grad.flatten(), parameters[1].grad.flatten()  # type: ignore[union-attr]
+    first[0], second[0] = 3.0, -4.0
+    module.configure_gradient_clipping(SimpleNamespace(param_groups=[{"lr": 0.1}]))
+    assert logged["train/gradient_norm"] == pytest.approx(5.0)  # before clipping
+    assert (float(first[0]), float(second[0])) == (0.5, -0.5)  # 3 and -4, scaled to 1.2 and -1.6, then cut
+    first[0], second[0] = 0.9, -1.2
+    module.configure_gradient_clipping(SimpleNamespace(param_groups=[{"lr": 0.1}]))
+    assert (float(first[0]), float(second[0])) == (0.5, -0.5)
+    module.config = replace(config, optim=replace(config.optim, clip_value=0.0))
+    first[0], second[0] = 3.0, -4.0
+    module.configure_gradient_clipping(SimpleNamespace(param_groups=[{"lr": 0.1}]))
+    assert [float(first[0]), float(second[0])] == pytest.approx([1.2, -1.6])
+
+
+def test_watching_the_gradients_changes_nothing(corpus: Path, tmp_path: Path) -> None:
+    plain, watched = (small_config(corpus, tmp_path / str(on), f"trainer.gradient_flow={on}") for on in (False, True))
+    assert train(plain) == train(watched) == 0
+    assert_equal_weights(weights(plain), weights(watched))
+    rows = [json.loads(line) for line in (Path(watched.output) / "gradient-flow.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert set(rows[0]["layers"]) == {"convolution 1", "recurrent 1", "head"}
+    assert (Path(watched.output) / "gradient-flow.svg").exists()
+    assert not (Path(plain.output) / "gradient-flow.jsonl").exists()

@@ -126,6 +126,8 @@ class SpeechModule(LightningModule):
                 f"the gradient's norm is {norm.item()} in epoch {self.current_epoch + 1}, step {self.global_step + 1}. The "
                 f"last good checkpoint is kept. Try a lower optim.lr or a longer optim.warmup_fraction."
             )
+        if self.config.optim.clip_value > 0:
+            torch.nn.utils.clip_grad_value_(self.parameters(), self.config.optim.clip_value)
         self.log("train/gradient_norm", norm)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
 

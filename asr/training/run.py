@@ -29,6 +29,7 @@ from asr.text import Tokenizer, build_tokenizer
 from asr.training.checkpoints import LAST, Checkpoints, RandomState, Stopped
 from asr.training.checks import check_transcripts, leave_out_untrainable
 from asr.training.data import SpeechData
+from asr.training.gradient_flow import GradientFlow
 from asr.training.module import SpeechModule
 from asr.training.processes import failure_of_another, lost_another
 from asr.training.progress import Progress, show_time
@@ -244,7 +245,12 @@ def build_trainer(config: Config, data: SpeechData, epoch_batches: int, precisio
         num_sanity_val_steps=0,
         log_every_n_steps=settings.log_every,
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
-        callbacks=[Progress(settings.progress, settings.epochs, epoch_batches), checkpoints, RandomState()],
+        callbacks=[
+            Progress(settings.progress, settings.epochs, epoch_batches),
+            *([GradientFlow(folder)] if settings.gradient_flow else []),
+            checkpoints,
+            RandomState(),
+        ],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

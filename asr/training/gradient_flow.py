@@ -1,0 +1,160 @@
+"""How gradients fare on their way back: through the layers, and through time inside each recurrent layer.
+
+A plain recurrent network multiplies the gradient by the same matrix at every step back, so that it dies out or explodes with
+the distance (Bengio, Simard and Frasconi, "Learning long-term dependencies with gradient descent is difficult", 1994); gates
+let it pass (Hochreiter and Schmidhuber 1997).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import nn
+
+from asr.data.manifest import replacing
+from asr.model.acoustic import AcousticModel
+from asr.model.recurrent import RecurrentLayer
+
+LINES, PICTURE = "gradient-flow.jsonl", "gradient-flow.svg"
+# Frames back at most, and utterances, of which the distances are measured.
+_FURTHEST, _UTTERANCES = 200, 8
+
+
+class GradientFlow(Callback):
+    """Measures the gradients of each epoch, logs them and draws them.
+
+    Parameters
+    ----------
+    folder
+        Where ``gradient-flow.jsonl`` (a line an epoch) and ``gradient-flow.svg`` go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._sums: dict[str, float] = {}
+        self._n_steps = 0
+        self._batch: Any = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Keep the first batch of the epoch."""
+        if batch_idx == 0:
+            self._batch = batch
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+        """Add up each layer's gradient norm, before it is clipped."""
+        for name, layer in layers_of(pl_module.model.acoustic).items():
+            gradients = [parameter.grad for parameter in layer.parameters() if parameter.grad is not None]
+            self._sums[name] = self._sums.get(name, 0.0) + float(torch.nn.utils.get_total_norm(gradients))
+        self._n_steps += 1
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Measure, and write the line and the picture."""
+        norms = {name: total / self._n_steps for name, total in self._sums.items()}
+        self._sums, self._n_steps = {}, 0
+        if not trainer.is_global_zero or self._batch is None:
+            return
+        row = {"epoch": trainer.current_epoch + 1, "layers": norms, "distances": distances(pl_module.model, self._batch)}
+        for name, norm in norms.items():
+            pl_module.logger.experiment.add_scalar(f"gradient_norm/{name}", norm, trainer.global_step)
+        path = self.folder / LINES
+        earlier = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        rows = [found for found in map(json.loads, earlier) if found["epoch"] < row["epoch"]] + [row]
+        with replacing(path) as stream:
+            stream.write("".join(json.dumps(found) + "\n" for found in rows).encode())
+        with replacing(self.folder / PICTURE) as stream:
+            stream.write(draw(rows))
+
+
+def layers_of(acoustic: AcousticModel) -> dict[str, nn.Module]:
+    """Return the layers by name, from the input to the output."""
+    layers = {f"convolution {number}": layer for number, layer in enumerate(acoustic.cnn.layers, start=1)}
+    layers |= {f"recurrent {number}": layer for number, layer in enumerate(acoustic.recurrent.layers, start=1)}
+    return {**layers, "head": acoustic.head}
+
+
+def distances(model: Any, batch: Any) -> dict[str, list[float]]:
+    """Measure how much of the gradient of a recurrent layer's last output reaches its inputs before.
+
+    Parameters
+    ----------
+    model
+        See :class:`asr.model.acoustic.SpeechModel`; its mode is left as it was.
+    batch
+        Utterances, of which some are used.
+
+    Returns
+    -------
+    dict of str to list of float
+        For each recurrent layer, read forwards, the norm of the gradient with respect to the input so many frames back, as a
+        multiple of that at the last frame; the mean over utterances.
+    """
+    training = model.training
+    inputs: dict[str, torch.Tensor] = {}
+    recurrent = {name: layer for name, layer in layers_of(model.acoustic).items() if isinstance(layer, RecurrentLayer)}
+    handles = [
+        layer.register_forward_pre_hook(lambda module, args, name=name: inputs.update({name: args[0]}))
+        for name, layer in recurrent.items()
+    ]
+    try:
+        with torch.no_grad():
+            _, n_frames = model.eval()(batch.waveforms[:_UTTERANCES], batch.n_samples[:_UTTERANCES])
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return {name: _distances(layer.forward_cell, inputs[name].float(), n_frames) for name, layer in recurrent.items()}
+
+
+def _distances(cell: nn.Module, x: torch.Tensor, n_frames: torch.Tensor) -> list[float]:
+    chosen = n_frames > 1
+    if not bool(chosen.any()):
+        return []
+    x, n_frames = x[chosen].detach().requires_grad_(), n_frames[chosen]
+    with torch.enable_grad():
+        last = cell(x)[0][torch.arange(len(x)), n_frames - 1]
+        direction = torch.randn(last.shape, generator=torch.Generator().manual_seed(1)).to(last)
+        (gradient,) = torch.autograd.grad((last * direction).sum(), x)
+    norms = gradient.norm(dim=2)
+    n_back = min(_FURTHEST, int(n_frames.min()))
+    back = n_frames[:, None] - 1 - torch.arange(n_back, device=x.device)
+    shares = norms.gather(1, back)
+    shares = shares / shares[:, :1].clamp(min=torch.finfo(shares.dtype).tiny)
+    result: list[float] = shares.mean(dim=0).tolist()
+    return result
+
+
+def draw(rows: list[dict[str, Any]]) -> bytes:
+    """Return the picture as SVG: the distances of the last epoch (and of the first, dashed), and the norms by epoch."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 6.4), layout="constrained")
+    through_time, through_layers = figure.subplots(2, 1)
+    colours = [f"C{index}" for index in range(10)]
+    for row, style in ((rows[0], "--"), (rows[-1], "-")):
+        for colour, (name, shares) in zip(colours, row["distances"].items(), strict=False):
+            label = f"{name}, epoch {row['epoch']}" if row is rows[-1] else None
+            through_time.semilogy([max(share, 1e-12) for share in shares], style, color=colour, label=label, linewidth=1.2)
+    through_time.set(
+        title="gradient of the last output through time (dashed: first epoch)",
+        xlabel="frames back",
+        ylabel="norm, by that at the last frame",
+        ylim=(1e-12, None),
+    )
+    for index, name in enumerate(rows[-1]["layers"]):
+        values = [row["layers"].get(name) for row in rows]
+        through_layers.semilogy(
+            [row["epoch"] for row in rows], values, ".-", color=colours[index % 10], label=name, linewidth=1.2
+        )
+    through_layers.set(title="gradient of each layer", xlabel="epoch", ylabel="mean norm before clipping")
+    for axes in (through_time, through_layers):
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=7, ncols=2)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()
