@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -81,6 +82,15 @@ def write_corpus(tmp_path: Path) -> Callable[..., Path]:
         return table
 
     return write
+
+
+@pytest.fixture(autouse=True)
+def _subnormal_numbers() -> None:
+    """Training in this process rounds them to zero, which random tests of others take for a broken machine."""
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

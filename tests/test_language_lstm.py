@@ -332,7 +332,7 @@ def test_second_interrupt_stops_at_once(text: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("step", [9, 40])
 def test_killed_run_goes_on_from_its_last_checkpoint(text: Path, step: int) -> None:
     """SIGKILL in a step leaves no time to save; what is trained again comes to the same weights."""
-    assert train_lstm(config_of(text)) == 0
+    assert train_lstm(config_of(text, "lm.threads=1")) == 0
     expected = weights_of(text.parent / "lm")
     shutil.rmtree(text.parent / "lm")
     code = (
@@ -346,11 +346,11 @@ def test_killed_run_goes_on_from_its_last_checkpoint(text: Path, step: int) -> N
         "Stepper.step = step\n"
         "main(sys.argv[1:])\n"
     )
-    arguments = ["lm", "train", *overrides_of(text, "lm.checkpoint_minutes=1e-9")]
+    arguments = ["lm", "train", *overrides_of(text, "lm.checkpoint_minutes=1e-9", "lm.threads=1")]
     killed = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert sorted(path.name for path in (text.parent / "lm.training").iterdir())[0] == LAST
-    assert train_lstm(config_of(text, "lm.checkpoint_minutes=1e-9")) == 0
+    assert train_lstm(config_of(text, "lm.checkpoint_minutes=1e-9", "lm.threads=1")) == 0
     for name, tensor in weights_of(text.parent / "lm").items():
         assert torch.equal(tensor, expected[name]), name
 

@@ -59,7 +59,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 def test_wheel_holds_every_module_and_yaml_and_nothing_else(installed: Installed) -> None:
     names = {name for name in zipfile.ZipFile(installed.wheel).namelist() if ".dist-info/" not in name}
-    expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "asr").rglob("*.py")} | {"asr/py.typed"}
+    expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "asr").rglob("*.py")} | {
+        "asr/py.typed",
+        "asr/inspection/page.html",
+    }
     for folder in ("conf", "recipes"):
         files = [path for path in (ROOT / folder).rglob("*") if path.suffix in {".yaml", ".md"}]
         expected |= {f"asr/{path.relative_to(ROOT).as_posix()}" for path in files}

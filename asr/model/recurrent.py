@@ -30,18 +30,12 @@ def reverse_index(lengths: torch.Tensor, size: int) -> torch.Tensor:
 
 
 class Layer(nn.Module):
-    """What all layers of the stack have: projection, normalisation, dropout.
+    """What all layers of the stack end with: projection, normalisation, dropout."""
 
-    Parameters
-    ----------
-    config
-        See :class:`asr.config.RecurrentConfig`.
-    size
-        Values that the layer's own computation gives for each frame.
-    """
+    output_size: int
 
-    def __init__(self, config: RecurrentConfig, size: int) -> None:
-        super().__init__()
+    def add_finish(self, config: RecurrentConfig, size: int) -> None:
+        """Make what comes after the layer's own computation, which gives ``size`` values for each frame."""
         self.output_size = config.projection or size
         self.projection = nn.Linear(size, config.projection) if config.projection else None
         self.norm = SequenceNorm(config.norm, self.output_size)
@@ -62,9 +56,10 @@ class RecurrentLayer(Layer):
     """
 
     def __init__(self, config: RecurrentConfig, input_size: int) -> None:
-        super().__init__(config, config.hidden_size * (2 if config.bidirectional else 1))
+        super().__init__()
         self.forward_cell = build_cell(config, input_size)
         self.backward_cell = build_cell(config, input_size) if config.bidirectional else None
+        self.add_finish(config, config.hidden_size * (2 if config.bidirectional else 1))
 
     def forward(self, x: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
         """Map ``(batch, frame, input_size)`` to ``(batch, frame, output_size)``; values beyond each length are undefined."""
@@ -90,12 +85,13 @@ class WindowLayer(Layer):
     """
 
     def __init__(self, config: RecurrentConfig, input_size: int) -> None:
-        super().__init__(config, config.hidden_size)
+        super().__init__()
         self.padding = config.window, config.window if config.bidirectional else 0
         self.window = nn.Conv1d(input_size, config.hidden_size, 1 + sum(self.padding))
         self.activation = nn.ReLU() if config.activation == "relu" else nn.Tanh()
         nn.init.xavier_uniform_(self.window.weight)
         nn.init.zeros_(self.window.bias)  # type: ignore[arg-type]  # it has one
+        self.add_finish(config, config.hidden_size)
 
     def forward(self, x: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
         """Map ``(batch, frame, input_size)`` to ``(batch, frame, output_size)``; values beyond each length are undefined."""
