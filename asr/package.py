@@ -18,9 +18,7 @@ import json
 import math
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ import yaml
 
 import asr
 from asr.config import Config, DecodingConfig, from_mapping
+from asr.data.folders import replacing_folder
 from asr.decoding.lexicon import find
 from asr.errors import ConfigError, PackageError
 from asr.features import Frontend
@@ -126,8 +125,7 @@ def write_package(
             raise PackageError(f"{source}: not found; the decoder's settings name it, so the package needs it as {path}")
     weights = {name: _plain(tensor) for name, tensor in model.state_dict().items()}
     _check_finite(weights, str(folder))
-    with _replacing(folder) as temporary:
-        temporary.chmod(0o755)
+    with replacing_folder(folder) as temporary:
         (temporary / CONFIG_NAME).write_text(_config_yaml(config, facts or {}), encoding="utf-8")
         (temporary / WEIGHTS_NAME).write_bytes(safetensors.torch.save(weights))
         tokenizer.save(temporary)
@@ -203,7 +201,7 @@ def update_package(
     """
     folder = Path(folder).resolve()
     check_updatable(folder)
-    with _replacing(folder) as temporary:
+    with replacing_folder(folder) as temporary:
         shutil.copytree(folder, temporary, symlinks=True, dirs_exist_ok=True)
         texts = {CONFIG_NAME: _config_yaml(config, facts or {}), CARD_NAME: card}
         for name, content in {**(files or {}), **{name: text.encode() for name, text in texts.items()}}.items():
@@ -239,7 +237,7 @@ def compress_package(folder: Path, target: Path, storage: str) -> Path:
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             largest = float(weights[name].abs().max())
             raise PackageError(f"{folder}: tensor {name} reaches {largest:.3g}, which {storage} cannot hold; use int8")
-    with _replacing(target) as temporary:
+    with replacing_folder(target) as temporary:
         shutil.copytree(folder, temporary, symlinks=True, dirs_exist_ok=True)
         _put(temporary / WEIGHTS_NAME, safetensors.torch.save(stored))
     return target
@@ -284,37 +282,6 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 
 def _may_replace(folder: Path) -> bool:
     return folder.is_dir() and ((folder / CONFIG_NAME).is_file() or not any(folder.iterdir()))
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Make a temporary folder that takes the place of ``folder`` when the block ends without an error."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        yield temporary
-        _replace_folder(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _replace_folder(temporary: Path, folder: Path) -> None:
-    """Put the finished folder in place; the one it replaces comes back if that fails."""
-    if not folder.exists():
-        os.rename(temporary, folder)
-        return
-    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-    try:
-        os.replace(folder, old)
-    except BaseException:
-        os.rmdir(old)
-        raise
-    try:
-        os.rename(temporary, folder)
-    except BaseException:
-        os.rename(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _config_yaml(config: Config, facts: Mapping[str, Any]) -> str:

@@ -391,3 +391,8 @@ def test_compress_through_the_command_line(package: Path, capsys: pytest.Capture
         assert main(["compress", *map(str, arguments)]) == 2
         assert message in capsys.readouterr().err
     assert read_package(target).config.name == "tiny"
+
+
+def test_others_can_read_every_package_that_is_written(package: Path, tmp_path: Path) -> None:
+    copy = compress_package(package, tmp_path / "copy", "int8")
+    assert copy.stat().st_mode & 0o777 == 0o755

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from asr.data.folders import replace_folder
 from asr.data.progress import Progress
 from asr.errors import ConfigError
 from asr.language.config import LstmConfig, LstmTraining
@@ -22,7 +23,7 @@ from asr.language.lstm_package import write_lstm
 from asr.language.lstm_run import LAST, Interruption, Position, find_run, save_run
 from asr.language.lstm_step import Stepper
 from asr.language.lstm_text import TrainingText, read_training_text
-from asr.language.package import check_replaceable, replace_folder
+from asr.language.package import check_replaceable
 from asr.language.perplexity import Perplexity, measure
 from asr.model.device import has_bfloat16
 

@@ -11,9 +11,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +19,7 @@ from typing import Any
 import yaml
 
 import asr
+from asr.data.folders import replacing_folder
 from asr.errors import ConfigError, PackageError
 from asr.language.kenlm import read_header
 from asr.language.model import LanguageModel
@@ -49,31 +47,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     ConfigError
         The folder holds something other than a language model package.
     """
-    folder = folder.absolute()
     check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        work.chmod(0o755)
+    with replacing_folder(folder) as work:
         yield work
-        replace_folder(folder, work)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def replace_folder(folder: Path, work: Path) -> None:
-    """Put the finished folder in place; the one it replaces comes back if that fails."""
-    if not folder.exists():
-        os.rename(work, folder)
-        return
-    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-    os.replace(folder, old)
-    try:
-        os.rename(work, folder)
-    except OSError:
-        os.rename(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_replaceable(folder: Path) -> None:
