@@ -18,7 +18,7 @@ A speech recogniser: convolutions, recurrent layers and CTC, trained with asr {v
 | | |
 |---|---|
 | trained on | {train} |
-| checkpoint chosen on | {dev} |
+{started}| checkpoint chosen on | {dev} |
 | parameters | {parameters:,} |
 | audio | {sample_rate} Hz, one channel; other audio is converted |
 | network | {network} |
@@ -59,6 +59,7 @@ def build_card(
     decoder: str,
     score: Score | None = None,
     folder: str = "PACKAGE",
+    pretrained: str | None = None,
     licence: str = "The weights follow the terms of the data they were trained on; see the corpora named above.",
     date: datetime.date | None = None,
 ) -> str:
@@ -74,6 +75,8 @@ def build_card(
         Score on the dev manifests; ``None`` says that none was made.
     folder
         What to call the package's folder in the examples.
+    pretrained
+        The package that training started from; ``None`` says that it started from random weights.
     licence
         One line about the weights' licence.
     date
@@ -88,6 +91,7 @@ def build_card(
         version=asr.__version__,
         date=(date or datetime.date.today()).isoformat(),
         train=_listed(config.corpus.train),
+        started=_started(pretrained),
         dev=_listed(config.corpus.dev),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         sample_rate=config.frontend.sample_rate,
@@ -126,6 +130,14 @@ def add_tuning(card: str, *, decoder: str, manifests: Sequence[str], score: Scor
         return "\n".join([*lines, "", "| | |", "|---|---|", *table]) + "\n"
     end = next((number for number in range(starts[0], len(lines)) if not lines[number].startswith("|")), len(lines))
     return "\n".join([*lines[:end], *table, *lines[end:]]) + "\n"
+
+
+def _started(pretrained: str | None) -> str:
+    """Return the row about the package that training started from, where there is one."""
+    if pretrained is None:
+        return ""
+    name = pretrained.replace("|", "\\|")
+    return f"| started from | {name}; its card says what it was trained on, and its terms hold as well |\n"
 
 
 def _writes(tokens: TokensConfig) -> str:

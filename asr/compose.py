@@ -115,6 +115,25 @@ def compose_schema(schema: Schema[T], overrides: Sequence[str] = (), config_dir:
         GlobalHydra.instance().hydra = outer
 
 
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the combinations of overrides that name several values, such as ``seed=1,2`` or ``optim.lr=choice(1e-3,2e-3)``.
+
+    Raises
+    ------
+    ConfigError
+        For an override that Hydra cannot read.
+
+    Examples
+    --------
+    >>> expand(["seed=1,2", "trainer.epochs=3"])
+    [['seed=1', 'trainer.epochs=3'], ['seed=2', 'trainer.epochs=3']]
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    (combinations,) = BasicSweeper.split_arguments([_parse_override(text) for text in overrides], None)
+    return [list(combination) for combination in combinations]
+
+
 def list_groups(config_dir: Path | str | None = None, schema: Schema[Any] = TRAINING) -> dict[str, list[str]]:
     """Names of the files of each group of a schema, the user's own included."""
     folders = [folder for folder in (conf_dir(), _user_dir(config_dir)) if folder]
@@ -190,22 +209,17 @@ def _store_recipes(store: Any, recipes: dict[str, Path]) -> None:
 
 def _check_override(schema: Schema[Any], text: str, config_dir: Path | str | None) -> str:
     """Refuse an override that names nothing, and bring the rest into the one form that Hydra accepts."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
     options = leaves(schema.type)
     if "=" not in text and not text.startswith("~"):
         raise ConfigError(f"{text!r}: expected KEY=VALUE, such as name=trial.{nearest(text.lstrip('+'), options)}")
-    try:
-        override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        raise ConfigError(f"{text!r}: not a valid override: {' '.join(str(error).split())}; quote special characters") from None
+    override = _parse_override(text)
     key = override.key_or_group
     if override.is_delete():
         raise ConfigError(f"{text!r}: nothing can be deleted; set {key} to another value instead")
     if override.is_sweep_override():
         raise ConfigError(
-            f"{text!r}: one value is expected; write a list as {key}=[a,b], and quote text that has a comma in it"
+            f"{text!r}: one value is expected; write a list as {key}=[a,b], quote text that has a comma in it, and to "
+            "train with each value give --multirun"
         )
     value = text.partition("=")[2]
     if key == "recipe" and schema.recipes:
@@ -219,6 +233,16 @@ def _check_override(schema: Schema[Any], text: str, config_dir: Path | str | Non
         hint = f" It holds {', '.join(inside)}." if key in sections(schema.type) else nearest(key, known)
         raise ConfigError(f"unknown key {key} in {text!r}.{hint}")
     return f"{key}={value}"
+
+
+def _parse_override(text: str) -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise ConfigError(f"{text!r}: not a valid override: {' '.join(str(error).split())}; quote special characters") from None
 
 
 def _check_choice(group: str, value: Any, names: list[str]) -> None:

@@ -308,6 +308,10 @@ class TrainerConfig:
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     threads: int = option(0, "CPU threads; 0 leaves torch's default", low=0, high=4096)
+    pretrained: str | None = option(
+        None,
+        "model package whose weights, tokenizer and feature statistics training starts from; null starts from random weights",
+    )
     deterministic: bool = option(True, "refuse operations that are not reproducible (CPU)")
     average_epochs: float = option(
         0.0,

@@ -14,9 +14,10 @@ from conftest import SAMPLE_RATE, tone
 from asr.audio import AudioInfo, load_audio, probe_audio
 from asr.config import Config
 from asr.data.batches import evaluation_loader
+from asr.data.hold_out import hold_out
 from asr.data.manifest import read_manifest
 from asr.data.table import Columns, prepare_kaldi, prepare_table
-from asr.data.validate import rejected_path
+from asr.data.validate import Utterance, rejected_path
 from asr.errors import DataError
 
 
@@ -255,3 +256,50 @@ def test_kaldi_faults(folder: Path, files: dict[str, str], message: str, monkeyp
 def test_kaldi_folder_that_is_not_there(folder: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         prepare_kaldi(folder / "gone", "k", folder / "m")
+
+
+def spoken(n: int, speaker: Callable[[int], str | None]) -> list[Utterance]:
+    return [Utterance(f"u{i}", Path("a.wav"), "one", f"row {i}", speaker(i)) for i in range(n)]
+
+
+def test_hold_out_takes_whole_speakers() -> None:
+    utterances = spoken(200, lambda i: f"s{i % 40}")
+    kept, held_out = hold_out(utterances, 0.1)
+    assert len(held_out) == 20  # four speakers of five utterances
+    assert not {u.speaker for u in kept} & {u.speaker for u in held_out}
+    assert sorted(kept + held_out, key=lambda u: int(u.id[1:])) == utterances
+    assert [u.id for u in hold_out(utterances[::-1], 0.1)[1]] == [u.id for u in held_out][::-1]
+
+
+@pytest.mark.parametrize("speaker", [lambda i: None, lambda i: "me", lambda i: f"s{i % 9}"])
+def test_hold_out_takes_utterances_where_speakers_are_few(speaker: Callable[[int], str | None]) -> None:
+    kept, held_out = hold_out(spoken(50, speaker), 0.1)
+    assert (len(kept), len(held_out)) == (45, 5)
+    assert len(hold_out(spoken(3, speaker), 0.01)[1]) == 1
+
+
+def test_dev_share_of_a_table(folder: Path) -> None:
+    (folder / "t.csv").write_text("audio,text,part\ntone.wav,one,train\nstereo.flac,two,train\ntone.wav,three,test\n")
+    train, dev, test = prepare_table(folder / "t.csv", "mine", folder / "m", Columns(split="part"), dev_share=0.5)
+    assert [part.n_utterances for part in (train, dev, test)] == [1, 1, 1]
+    assert texts(folder / "m", "mine/test") == {"tone": "three"}
+    assert texts(folder / "m", "mine/train") | texts(folder / "m", "mine/dev") == {"tone": "one", "stereo": "two"}
+    (folder / "all.csv").write_text("audio,text\ntone.wav,one\nstereo.flac,two\n")
+    list(prepare_table(folder / "all.csv", "whole", folder / "m", dev_share=0.5))
+    assert len(texts(folder / "m", "whole/train")) == len(texts(folder / "m", "whole/dev")) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "name", "split", "message"),
+    [
+        ("tone.wav,one,test\n", "mine", "part", "it has test"),
+        ("tone.wav,one,train\nstereo.flac,two,dev\n", "mine", "part", "it has train, dev"),
+        ("tone.wav,one,train\n", "mine", "part", "none is left"),
+        ("tone.wav,one,train\n", "mine/first", None, "name the corpus"),
+    ],
+)
+def test_dev_share_that_cannot_be(folder: Path, rows: str, name: str, split: str | None, message: str) -> None:
+    (folder / "t.csv").write_text(f"audio,text,part\n{rows}")
+    with pytest.raises(DataError, match=message):
+        list(prepare_table(folder / "t.csv", name, folder / "m", Columns(split=split), dev_share=0.5))
+    assert not (folder / "m").exists()

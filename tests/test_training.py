@@ -108,34 +108,34 @@ def config(corpus: Path, tmp_path: Path) -> Config:
     return small_config(corpus, tmp_path / "run")
 
 
+def small_overrides(corpus: Path) -> list[str]:
+    return [
+        "tokens.alphabet=' abc'",
+        f"corpus.train=[{corpus}/train.jsonl]",
+        f"corpus.dev=[{corpus}/dev.jsonl]",
+        "frontend.sample_rate=8000",
+        "frontend.n_mels=20",
+        "augment.time_masks=1",
+        "augment.time_mask_s=0.05",
+        "model.cnn.channels=[8]",
+        "model.cnn.time_kernels=[3]",
+        "model.cnn.frequency_kernels=[3]",
+        "model.cnn.time_strides=[3]",
+        "model.cnn.frequency_strides=[2]",
+        "model.recurrent.layers=1",
+        "model.recurrent.hidden_size=24",
+        "optim.lr=0.02",
+        "trainer.epochs=2",
+        "trainer.batch_s=12",
+        "trainer.accelerator=cpu",
+        "trainer.precision=float32",
+        "trainer.threads=1",
+        "trainer.progress=plain",
+    ]
+
+
 def small_config(corpus: Path, output: Path, *overrides: str) -> Config:
-    return compose(
-        [
-            f"output={output}",
-            "tokens.alphabet=' abc'",
-            f"corpus.train=[{corpus}/train.jsonl]",
-            f"corpus.dev=[{corpus}/dev.jsonl]",
-            "frontend.sample_rate=8000",
-            "frontend.n_mels=20",
-            "augment.time_masks=1",
-            "augment.time_mask_s=0.05",
-            "model.cnn.channels=[8]",
-            "model.cnn.time_kernels=[3]",
-            "model.cnn.frequency_kernels=[3]",
-            "model.cnn.time_strides=[3]",
-            "model.cnn.frequency_strides=[2]",
-            "model.recurrent.layers=1",
-            "model.recurrent.hidden_size=24",
-            "optim.lr=0.02",
-            "trainer.epochs=2",
-            "trainer.batch_s=12",
-            "trainer.accelerator=cpu",
-            "trainer.precision=float32",
-            "trainer.threads=1",
-            "trainer.progress=plain",
-            *overrides,
-        ]
-    )
+    return compose([*small_overrides(corpus), f"output={output}", *overrides])
 
 
 def weights(config: Config) -> dict[str, torch.Tensor]:

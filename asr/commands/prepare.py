@@ -77,6 +77,13 @@ def _add_table(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--id-column", metavar="COLUMN", help="id (`id` if there is such a column, else from the audio's path)")
     parser.add_argument("--speaker-column", metavar="COLUMN", help="speaker (`speaker` if there is such a column)")
     parser.add_argument("--split-column", metavar="COLUMN", help="column that says to which part a row belongs")
+    parser.add_argument(
+        "--dev-share",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="set so much of the training rows aside as the part dev: whole speakers where there are ten or more (0)",
+    )
     parser.add_argument("--start-column", metavar="COLUMN", help="start inside the audio file, in seconds")
     parser.add_argument("--duration-column", metavar="COLUMN", help="duration inside the audio file, in seconds")
 
@@ -115,13 +122,20 @@ def _table(args: argparse.Namespace) -> Iterable[PartSummary]:
         start=args.start_column,
         duration=args.duration_column,
     )
-    yield from table.prepare_table(args.file, args.name, args.manifests, columns, **_checks(args))
+    yield from table.prepare_table(args.file, args.name, args.manifests, columns, dev_share=args.dev_share, **_checks(args))
 
 
 def _kaldi(args: argparse.Namespace) -> Iterable[PartSummary]:
     from asr.data import table
 
     yield table.prepare_kaldi(args.folder, args.name, args.manifests, **_checks(args))
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text}: expected a share from 0 to 0.5, such as 0.1")
+    return value
 
 
 def _checks(args: argparse.Namespace) -> dict[str, Any]:

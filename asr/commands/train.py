@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from asr.errors import ConfigError
+
 DESCRIPTION = "train a model with a recipe and overrides, and write a model package"
 
 
@@ -25,6 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides", nargs="*", metavar="KEY=VALUE", help="+recipe=NAME, GROUP=NAME, or KEY=VALUE, in any order"
     )
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder with your own groups and recipes")
+    parser.add_argument(
+        "--multirun",
+        "-m",
+        action="store_true",
+        help="train with each of the values that overrides list (seed=1,2 +recipe=cells/lstm,cells/gru) and write a table",
+    )
+    parser.add_argument(
+        "--evaluate", nargs="+", default=[], metavar="MANIFEST", help="with --multirun: measure each model on these as well"
+    )
     parser.add_argument("--print-config", action="store_true", help="print the composed configuration as YAML, and stop")
     parser.add_argument(
         "-h", "--help", action=_Help, nargs=0, default=argparse.SUPPRESS, help="show this and all that can be set"
@@ -32,9 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, or print the configuration."""
+    """Train once or with each combination of values, or print the configuration."""
     from asr.compose import compose
 
+    if args.multirun:
+        return _sweep(args)
+    if args.evaluate:
+        raise ConfigError("--evaluate goes with --multirun; measure one model with `asr evaluate MODEL MANIFEST`")
     config = compose(args.overrides, args.config_dir)
     if args.print_config:
         from asr.config import to_yaml
@@ -44,3 +59,26 @@ def run(args: argparse.Namespace) -> int:
     from asr.training import train
 
     return train(config)
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from asr.compose import compose, expand
+
+    combinations = expand([text for text in args.overrides if not text.startswith("output=")])
+    configs = [compose(overrides, args.config_dir) for overrides in combinations]  # nothing starts before all are right
+    if args.print_config:
+        raise ConfigError("--print-config shows one configuration; leave out --multirun and name one value each")
+    manifests = {config.corpus.manifests for config in configs}
+    if args.evaluate and len(manifests) > 1:
+        raise ConfigError(f"--evaluate reads from one folder, but corpus.manifests is {', '.join(sorted(manifests))}")
+    base = Path(compose([text for text in args.overrides if text.startswith("output=")] or ["output=runs/sweep"]).output)
+
+    from asr.data.manifest import check_output_folder, read_manifest
+    from asr.training.sweep import build_jobs, sweep
+
+    check_output_folder(base)
+    for part in args.evaluate:
+        read_manifest(part, min(manifests))
+    options = ["--config-dir", str(args.config_dir)] if args.config_dir else []
+    jobs = build_jobs(combinations, configs, base)
+    return sweep(jobs, base, options=options, parts=args.evaluate, manifests=min(manifests))

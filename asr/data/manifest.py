@@ -55,6 +55,12 @@ def resolve(name: str, folder: str | Path) -> Path:
     raise DataError(f"manifest {name!r}: not found as {candidates[0]}; {hint}. Write it with `asr prepare`")
 
 
+def manifest_stem(name: str) -> str:
+    """Return the name of the files of a manifest's results: ``an4-test`` of ``an4/test``, ``mine`` of ``/data/mine.jsonl``."""
+    plain = name.removesuffix(".gz").removesuffix(".jsonl")
+    return Path(plain).name if plain != name else plain.strip("/").replace("/", "-")
+
+
 def available(folder: str | Path) -> list[str]:
     """Names of the manifests below a folder, sorted."""
     folder = Path(folder)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from asr.data.hold_out import hold_out
 from asr.data.validate import PartSummary, Utterance, write_part
 from asr.errors import DataError
 
@@ -48,11 +49,14 @@ def prepare_table(
     manifests: Path,
     columns: Columns | None = None,
     *,
+    dev_share: float = 0.0,
     skip_invalid: bool = False,
     decode: bool = False,
     n_threads: int = 8,
 ) -> Iterator[PartSummary]:
     """Write the manifests of a table: ``<name>/all``, or ``name`` itself if it names a part, or one for each split.
+
+    With ``dev_share`` they are ``<name>/train`` and ``<name>/dev``, and the other splits.
 
     Parameters
     ----------
@@ -65,16 +69,25 @@ def prepare_table(
         The manifests folder.
     columns
         Names of the columns.
+    dev_share
+        Share of the training utterances that :func:`asr.data.hold_out.hold_out` sets aside as ``dev``; 0 for none.
     skip_invalid, decode, n_threads
         As for :func:`asr.data.validate.write_part`.
 
     Raises
     ------
     DataError
-        The table is absent, malformed or empty, lacks a column, or has rows that cannot be used.
+        The table is absent, malformed or empty, lacks a column, or has rows that cannot be used; or there is nothing to set
+        ``dev_share`` of aside.
     """
     columns = columns or Columns()
     path = _manifest_path(name, manifests)
+    if dev_share and columns.split is None:
+        if "/" in name:
+            raise DataError(
+                f"{name!r} names a part, but the parts of a table with held-out rows are train and dev; name the corpus"
+            )
+        path = path.with_name("train.jsonl.gz")
     rows = list(_read_table(file))
     if not rows:
         raise DataError(f"{file}: the table is empty; expected one utterance a row")
@@ -83,6 +96,8 @@ def prepare_table(
     for row_number, row in rows:
         utterance = _row_to_utterance(f"{file}, row {row_number}", row, columns, file.parent)
         parts.setdefault(_part_path(path, utterance.where, row, columns.split), []).append(utterance)
+    if dev_share:
+        _set_aside(file, parts, path.with_name("train.jsonl.gz"), path.with_name("dev.jsonl.gz"), dev_share)
     for part, utterances in parts.items():
         yield write_part(utterances, part, skip_invalid=skip_invalid, decode=decode, n_threads=n_threads)
 
@@ -128,6 +143,18 @@ def _part_path(path: Path, where: str, row: Mapping[str, Any], split_column: str
     if not _NAME.fullmatch(split) or "/" in split or split in (".", ".."):
         raise DataError(f"{where}: the split {split!r} in column {split_column!r} cannot name a manifest")
     return path.with_name(f"{split}.jsonl.gz")
+
+
+def _set_aside(file: Path, parts: dict[Path, list[Utterance]], train: Path, dev: Path, share: float) -> None:
+    there = ", ".join(part.name.partition(".")[0] for part in parts)
+    if train not in parts or dev in parts:
+        raise DataError(
+            f"{file}: rows are set aside as `dev` from `train`, so there must be that and not yet this; it has {there}"
+        )
+    kept, held_out = hold_out(parts[train], share)
+    if not kept:
+        raise DataError(f"{file}: has {len(held_out)} training rows; none is left when a share of {share:g} is set aside")
+    parts |= {train: kept, dev: held_out}
 
 
 def _read_text(file: Path) -> str:

@@ -23,12 +23,19 @@ from asr.model.norm import LockedDropout
 from asr.scoring import Score, score
 from asr.text import Tokenizer
 from asr.training.averaging import average_decay, update_average
+from asr.training.pretrained import Origin, resumed_origin
 from asr.training.schedule import build_optimizer, learning_rate_factor
 
 logger = logging.getLogger(__name__)
 
 TOKENIZER = "tokenizer"
 """Where a checkpoint holds what makes the tokenizer."""
+
+ORIGIN = "origin"
+"""Where a checkpoint holds the package that the run started from."""
+
+TRAINED = "trained_s"
+"""Where a checkpoint holds the seconds that training has taken."""
 
 
 @dataclass
@@ -72,6 +79,8 @@ class SpeechModule(LightningModule):
             self.intermediate = build_head(config.model.head, size, len(tokenizer))
         self.decoder = build_decoder(config.decoding, tokenizer)
         self.validation = Validation()
+        self.origin: Origin | None = None
+        """The package that the run started from; part of the checkpoint."""
         self.last_score: Score | None = None
         """WER and CER of the newest validation."""
         self.trial_batch: Batch | None = None
@@ -80,11 +89,18 @@ class SpeechModule(LightningModule):
         """Seconds of audio trained on since the epoch began."""
         self.losses: list[float] = []
         """Loss of each batch since the epoch began."""
+        self.trained_s = 0.0
+        """Seconds that training steps have taken since the run began; part of the checkpoint."""
 
     @property
     def finished_model(self) -> SpeechModel:
         """What is validated and packaged: the average, or the model itself where none is kept."""
         return self.model if self.average is None else self.average
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights of the model that is packaged."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
     def encode(self, batch: Batch) -> list[list[int]]:
         """Return the target tokens of each utterance."""
@@ -188,7 +204,9 @@ class SpeechModule(LightningModule):
             self.zero_grad(set_to_none=True)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a run begin to average, or cease to, where it is resumed."""
+        """Let a run begin to average, or cease to, where it is resumed, and keep the package that it started from."""
+        self.origin = resumed_origin(checkpoint.get(ORIGIN), self.config)
+        self.trained_s = checkpoint.get(TRAINED, 0.0)
         state = checkpoint["state_dict"]
         if self.average is None:
             checkpoint["state_dict"] = {name: state[name] for name in state if not name.startswith("average.")}
@@ -196,7 +214,9 @@ class SpeechModule(LightningModule):
             state |= {f"average.{name.removeprefix('model.')}": state[name] for name in state if name.startswith("model.")}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[TRAINED] = self.trained_s
         checkpoint[TOKENIZER] = self.tokenizer.to_mapping()
+        checkpoint[ORIGIN] = None if self.origin is None else self.origin.to_mapping()
 
     def on_validation_epoch_start(self) -> None:
         self.validation = Validation()

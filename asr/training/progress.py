@@ -62,8 +62,10 @@ class Progress(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        assert isinstance(pl_module, SpeechModule)
         now = time.monotonic()
         self.train_s += now - self.batch_end
+        pl_module.trained_s += now - self.batch_end
         self.batch_end = now
         self.steps_here += 1
         self.epoch_steps += 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
+import math
 import os
 import sys
 import time
@@ -24,13 +27,14 @@ from asr.data.manifest import check_output_folder, read_manifest, replacing, tra
 from asr.errors import ConfigError, StorageError
 from asr.model.acoustic import SpeechModel
 from asr.model.device import has_bfloat16
-from asr.package import check_replaceable, write_package
+from asr.package import ModelPackage, check_replaceable, write_package
 from asr.text import Tokenizer, build_tokenizer
 from asr.training.checkpoints import LAST, Checkpoints, RandomState, Stopped
 from asr.training.checks import check_transcripts, leave_out_untrainable
 from asr.training.data import SpeechData
 from asr.training.gradient_flow import GradientFlow
 from asr.training.module import SpeechModule
+from asr.training.pretrained import read_pretrained, start_from
 from asr.training.processes import failure_of_another, lost_another
 from asr.training.progress import Progress, show_time
 from asr.training.resume import SETTINGS, find_checkpoint, read_tokenizer
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PACKAGE = "package"
+RESULT = "result.json"
+"""What a complete run has reached, in its output folder."""
 INTERRUPTED = 130
 
 
@@ -59,7 +65,7 @@ def train(config: Config) -> int:
 
     Raises
     ------
-    ConfigError, DataError, AudioError
+    ConfigError, DataError, AudioError, PackageError
         Before the first step, for what can be known to be wrong by then.
     TrainingDiverged
         If the loss is no longer finite.
@@ -77,7 +83,8 @@ def train(config: Config) -> int:
     with logging_to(folder / "train.log", is_main):
         cuts = read_manifest(config.corpus.train, config.corpus.manifests)
         resume_from = find_checkpoint(folder, config)
-        tokenizer = prepare_tokenizer(config, cuts, resume_from)
+        pretrained = read_pretrained(config, folder / PACKAGE) if resume_from is None else None
+        tokenizer = prepare_tokenizer(config, cuts, resume_from, pretrained)
         dev = read_dev(config, tokenizer)
         set_up_torch(config)
         sized = SpeechModel(config.frontend, config.model, len(tokenizer))
@@ -85,6 +92,8 @@ def train(config: Config) -> int:
         data = SpeechData(leave_out_untrainable(cuts, config, tokenizer, sized, report), dev, config)
         epoch_batches = count_batches(data.train, config, world_size=config.trainer.devices)
         module = SpeechModule(config, tokenizer, total_steps=epoch_batches * config.trainer.epochs)
+        if pretrained is not None:
+            start_from(module, pretrained)
         announce(config, data, module, epoch_batches, precision)
         trainer, checkpoints = build_trainer(config, data, epoch_batches, precision)
         prepare_statistics(module, data, resume_from)
@@ -96,19 +105,25 @@ def train(config: Config) -> int:
             logger.info(f"stopped in epoch {trainer.current_epoch + 1}; the same command goes on from {folder / LAST}")
             return INTERRUPTED if is_main else 0  # Lightning kills the main process when another ends with an error
         best = f"dev WER {checkpoints.best_wer:.2%} in epoch {checkpoints.best_epoch}" if dev is not None else "last weights"
+        if is_main:
+            write_result(folder / RESULT, module, checkpoints)
         logger.info(f"done in {show_time(time.monotonic() - start)}: {best}; model package {folder / PACKAGE}")
         return 0
 
 
-def prepare_tokenizer(config: Config, cuts: CutSet, resume_from: Path | None) -> Tokenizer:
-    """Return the tokenizer of the run, which its first start makes; the training transcripts are checked against it.
+def prepare_tokenizer(config: Config, cuts: CutSet, resume_from: Path | None, pretrained: ModelPackage | None) -> Tokenizer:
+    """Return the tokenizer of the run, which its first start makes or takes from the package that it starts from.
+
+    The training transcripts are checked against it.
 
     Raises
     ------
     ConfigError, DataError
         For transcripts that it cannot be made of, or that it cannot write.
     """
-    tokenizer = read_tokenizer(resume_from) if resume_from is not None else None
+    tokenizer = pretrained.tokenizer if pretrained is not None else None
+    if resume_from is not None:
+        tokenizer = read_tokenizer(resume_from)
     if tokenizer is None:
         tokenizer = build_tokenizer(config.tokens, lambda: map(transcript, cuts))
     check_transcripts(cuts, tokenizer, "corpus.train")
@@ -210,12 +225,11 @@ def logging_to(path: Path, is_main: bool) -> Iterator[None]:
 def announce(config: Config, data: SpeechData, module: SpeechModule, epoch_batches: int, precision: str) -> None:
     """Say what is about to be trained, on what, and where."""
     hours = sum(cut.duration for cut in data.train) / 3600
-    n_parameters = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     n_dev = len(data.dev) if data.dev is not None else 0
     logger.info(f"{config.name}: {len(data.train)} training utterances, {hours:.2f} h; {n_dev} for validation")
     logger.info(
-        f"{n_parameters:,} parameters, {len(module.tokenizer)} tokens, {1 / module.model.frame_s:.1f} output frames a second; "
-        f"{config.trainer.epochs} epochs of {epoch_batches} batches, {precision}, output in {config.output}"
+        f"{module.n_parameters:,} parameters, {len(module.tokenizer)} tokens, {1 / module.model.frame_s:.1f} output frames a "
+        f"second; {config.trainer.epochs} epochs of {epoch_batches} batches, {precision}, output in {config.output}"
     )
     if not module.decoder.writes_words:
         logger.info(
@@ -262,17 +276,39 @@ def build_trainer(config: Config, data: SpeechData, epoch_batches: int, precisio
 
 
 def prepare_statistics(module: SpeechModule, data: SpeechData, resume_from: Path | None) -> None:
-    """Compute the corpus statistics that ``frontend.normalisation: corpus`` asks for; a resumed run has them already."""
-    if data.config.frontend.normalisation != "corpus" or resume_from is not None:
+    """Compute the corpus statistics that ``frontend.normalisation: corpus`` asks for.
+
+    A resumed run has them already, and one that started from a package keeps those that the weights were trained with.
+    """
+    if data.config.frontend.normalisation != "corpus" or resume_from is not None or module.origin is not None:
         return
     logger.info("computing the mean and variance of the training features")
     loader = evaluation_loader(data.train, data.config, cache=data.cache)
     module.model.frontend.fit_statistics((batch.waveforms, batch.n_samples) for batch in loader)
 
 
+def write_result(path: Path, module: SpeechModule, checkpoints: Checkpoints) -> None:
+    """Write the figures of a complete run: its size, its time, and the best epoch with its error rates on dev."""
+    validated = checkpoints.best_epoch > 0 and math.isfinite(checkpoints.best_wer)
+    result = {
+        "parameters": module.n_parameters,
+        "epochs": module.config.trainer.epochs,
+        "trained_s": round(module.trained_s, 1),
+        "best_epoch": checkpoints.best_epoch if validated else module.config.trainer.epochs,
+        "dev_wer": checkpoints.best_wer if validated else None,
+        "dev_cer": checkpoints.best_cer if validated else None,
+    }
+    with replacing(path) as file:
+        file.write((json.dumps(result, indent=2) + "\n").encode())
+
+
 def write_best(folder: Path, config: Config, module: SpeechModule) -> None:
     """Write the module's weights, tokenizer and configuration as a model package."""
     score = module.last_score
+    pretrained = None
+    if module.origin is not None:
+        pretrained = str(module.origin)
+        config = dataclasses.replace(config, tokens=module.origin.tokens)
     facts = {
         "date": date.today().isoformat(),
         "epoch": module.current_epoch + 1,
@@ -280,10 +316,18 @@ def write_best(folder: Path, config: Config, module: SpeechModule) -> None:
         "seed": config.seed,
         "train": list(config.corpus.train),
         "dev": list(config.corpus.dev),
+        "pretrained": pretrained,
         "dev_wer": score.wer.to_mapping() if score else None,
         "dev_cer": score.cer.to_mapping() if score else None,
     }
-    card = build_card(config, module.finished_model, decoder=module.decoder.signature, score=score, folder=str(folder))
+    card = build_card(
+        config,
+        module.finished_model,
+        decoder=module.decoder.signature,
+        score=score,
+        folder=str(folder),
+        pretrained=pretrained,
+    )
     try:
         write_package(folder, config, module.finished_model, module.tokenizer, card, facts)
     except OSError as error:

@@ -1,0 +1,156 @@
+"""Training that starts from the weights, the tokenizer and the statistics of a model package (fine-tuning)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.config import Config, TokensConfig, get, options
+from asr.errors import ConfigError, PackageError
+from asr.option import show
+from asr.package import ModelPackage, read_package
+
+if TYPE_CHECKING:
+    from asr.training.module import SpeechModule
+
+logger = logging.getLogger(__name__)
+
+FREE = frozenset(
+    {
+        "model.cnn.dropout",
+        "model.head.dropout",
+        "model.recurrent.dropout",
+        "model.recurrent.forget_bias",
+        "model.recurrent.input_init",
+        "model.recurrent.recurrent_init",
+    }
+)
+"""Keys of the network that say how it is trained or begun, not what its weights mean."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The package that a run started from; it is kept in the run's checkpoints, since the package itself may go.
+
+    Attributes
+    ----------
+    package
+        Its path, as it was given.
+    checkpoint_hash
+        Of its weights, as :class:`asr.package.ModelPackage` has it.
+    tokens
+        The settings that its tokenizer was made with.
+    """
+
+    package: str
+    checkpoint_hash: str
+    tokens: TokensConfig
+
+    def __str__(self) -> str:
+        return f"{self.package} (checkpoint {self.checkpoint_hash})"
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return what a checkpoint holds."""
+        return asdict(self)
+
+
+def resumed_origin(mapping: Mapping[str, Any] | None, config: Config) -> Origin | None:
+    """Return the origin that a checkpoint holds; where the configuration names another package, this is logged.
+
+    Parameters
+    ----------
+    mapping
+        What :meth:`Origin.to_mapping` gave; None where the run started from random weights.
+    config
+        The configuration that the run is resumed with.
+    """
+    origin = None if mapping is None else Origin(**{**mapping, "tokens": TokensConfig(**mapping["tokens"])})
+    given = config.trainer.pretrained
+    if given is not None and (origin is None or given != origin.package):
+        logger.warning(f"trainer.pretrained={given} is not read: the run started from {origin or 'random weights'} and goes on")
+    return origin
+
+
+def read_pretrained(config: Config, target: Path) -> ModelPackage | None:
+    """Read the package that ``trainer.pretrained`` names and make sure that its weights fit the configuration.
+
+    Parameters
+    ----------
+    config
+        The configuration of the run.
+    target
+        Where the run will write its own package.
+
+    Returns
+    -------
+    ModelPackage or None
+        None where training starts from random weights.
+
+    Raises
+    ------
+    PackageError
+        The package cannot be read.
+    ConfigError
+        It is of another network, other features or another kind of tokens, or lies where the run's own will be written.
+    """
+    given = config.trainer.pretrained
+    if given is None:
+        return None
+    if Path(given).resolve() == target.resolve():
+        raise ConfigError(
+            f"trainer.pretrained={given}: the run would write its own package in place of this one; choose another folder with "
+            "output=... (or name=...)"
+        )
+    try:
+        package = read_package(Path(given))
+    except PackageError as error:
+        raise PackageError(f"trainer.pretrained: {error}") from None
+    check_fit(config, package.config, given)
+    return package
+
+
+def check_fit(config: Config, pretrained: Config, name: str) -> None:
+    """Make sure that weights mean the same in two configurations; other settings of the tokenizer are only logged.
+
+    Raises
+    ------
+    ConfigError
+        With every key that differs, both values, and what to give.
+    """
+    differing = [key for key in options() if get(config, key) != get(pretrained, key) and key not in FREE]
+    refused = [key for key in differing if key.startswith(("frontend.", "model.")) or key == "tokens.kind"]
+    if refused:
+        found = ", ".join(f"{key} is {_typed(config, key)} here and {_typed(pretrained, key)} in {name}" for key in refused)
+        wanted = " ".join(f"{key}={_typed(pretrained, key)}" for key in refused)
+        raise ConfigError(f"trainer.pretrained={name}: its weights fit its own network only: {found}; give {wanted}")
+    tokens = [key for key in differing if key.startswith("tokens.")]
+    if tokens:
+        logger.warning(f"{', '.join(tokens)} differ from {name}, whose tokenizer is used as it is")
+
+
+def _typed(config: Config, key: str) -> str:
+    value = get(config, key)
+    return "null" if value is None else show(value)
+
+
+def start_from(module: SpeechModule, package: ModelPackage) -> None:
+    """Give a module the weights and statistics of a package whose network is the same.
+
+    A package has no head of the auxiliary loss: that starts from the weights of the only head, whose structure it shares.
+
+    Parameters
+    ----------
+    module
+        Not yet trained; its average, where it keeps one, starts from the same weights.
+    package
+        What :func:`read_pretrained` returned.
+    """
+    for model in filter(None, (module.model, module.average)):
+        model.load_state_dict(package.model.state_dict())
+    if module.intermediate is not None:
+        module.intermediate.load_state_dict(package.model.acoustic.head.state_dict())
+    module.origin = Origin(str(module.config.trainer.pretrained), package.checkpoint_hash, package.config.tokens)
+    logger.info(f"starting from {module.origin}")

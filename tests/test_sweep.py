@@ -1,0 +1,148 @@
+"""``train --multirun``: a run for each combination, a table, and what happens when one fails or is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_training import small_overrides, write_corpus
+
+import asr.training.sweep
+from asr.cli import main
+from asr.compose import expand
+from asr.config import Config
+from asr.training.sweep import Job, build_jobs, sweep
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("beeps")
+    for name in ("train", "dev"):
+        write_corpus(folder, name, ["a", "b c", "ab", "ca b"])
+    return folder
+
+
+def jobs_of(base: Path, *overrides: str, epochs: int = 2) -> list[Job]:
+    config = Config()
+    config.trainer.epochs = epochs
+    combinations = expand(overrides)
+    return build_jobs(combinations, [config] * len(combinations), base)
+
+
+def fake(codes: dict[str, int], calls: list[tuple[str, ...]]) -> Callable[..., int]:
+    """Stand in for the subprocess: leaves the files of a run whose word error rate is its seed in per cent."""
+
+    def run(*arguments: str) -> int:
+        calls.append(arguments)
+        folder = Path(arguments[1]).parent if arguments[0] == "evaluate" else Path(arguments[-1].split("'")[1])
+        code = next((code for name, code in codes.items() if name in folder.name), 0)
+        if code:
+            return code
+        seed = int(folder.name.partition("seed=")[2][0])
+        if arguments[0] == "evaluate":
+            rate = {"rate": seed / 100}
+            (folder / "test").mkdir()
+            (folder / "test" / "mine-test.json").write_text(json.dumps({"wer": rate, "cer": rate}))
+        else:
+            (folder / "package").mkdir(parents=True, exist_ok=True)
+            (folder / "package" / "config.yaml").touch()
+            result = {"parameters": 1234, "epochs": 2, "trained_s": 61.0, "best_epoch": 2, "dev_wer": 0.5, "dev_cer": None}
+            (folder / "result.json").write_text(json.dumps(result | {"dev_cer": 0.25}))
+        return 0
+
+    return run
+
+
+def test_each_combination_has_a_folder(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, "+recipe=cells/lstm,cells/gru", "seed=1,2", "name=x")
+    assert [job.folder.name for job in jobs] == [
+        "recipe=cells-lstm,seed=1",
+        "recipe=cells-lstm,seed=2",
+        "recipe=cells-gru,seed=1",
+        "recipe=cells-gru,seed=2",
+    ]
+    assert jobs[3].values == {"recipe": "cells/gru", "seed": "2"}
+    assert jobs[3].overrides == ("+recipe=cells/gru", "seed=2", "name=x", f"output='{jobs[3].folder}'")
+
+
+def test_table_and_means_of_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(asr.training.sweep, "_asr", fake({}, calls))
+    jobs = jobs_of(tmp_path, "seed=1,3", "model.recurrent.cell=gru")
+    assert sweep(jobs, tmp_path, parts=["mine/test"]) == 0
+    assert (tmp_path / "results.md").read_text().splitlines() == [
+        "| seed | parameters | training | best epoch | dev WER | dev CER | mine/test WER | mine/test CER |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| 1 | 1,234 | 0:01:01 | 2 | 50.00 % | 25.00 % | 1.00 % | 1.00 % |",
+        "| 3 | 1,234 | 0:01:01 | 2 | 50.00 % | 25.00 % | 3.00 % | 3.00 % |",
+        "",
+        "Means of the seeds, with the lowest and the highest:",
+        "",
+        "| runs | parameters | training | best epoch | dev WER | dev CER | mine/test WER | mine/test CER |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| 2 | 1,234 | 0:01:01 | 2 | 50.00 % | 25.00 % | 2.00 % (1.00 % to 3.00 %) | 2.00 % (1.00 % to 3.00 %) |",
+    ]
+    assert [call[0] for call in calls] == ["train", "evaluate"] * 2
+
+
+def test_only_what_is_not_complete_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(asr.training.sweep, "_asr", fake({}, calls))
+    jobs = jobs_of(tmp_path, "seed=1,2")
+    sweep(jobs[:1], tmp_path)
+    sweep(jobs, tmp_path)
+    assert len(calls) == 2
+    sweep(jobs, tmp_path, parts=["mine/test"])
+    assert [call[0] for call in calls[2:]] == ["evaluate", "evaluate"]
+    os.utime(tmp_path / "seed=1/test/mine-test.json", (0, 0))  # the package was written anew since
+    assert "| 1 |" in asr.training.sweep.table(jobs, [])
+    assert "| 1 |" not in asr.training.sweep.table(jobs, ["mine/test"])
+    calls.clear()
+    sweep(jobs_of(tmp_path, "seed=1,2", epochs=3), tmp_path)
+    assert [call[0] for call in calls] == ["train", "train"]
+
+
+def test_a_failure_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(asr.training.sweep, "_asr", fake({"seed=1": 2}, []))
+    assert sweep(jobs_of(tmp_path, "seed=1,2"), tmp_path, say=said.append) == 1
+    assert said[-1] == "1 of 2 runs failed: seed=1"
+    assert "| 2 |" in (tmp_path / "results.md").read_text()
+
+
+def test_an_interruption_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(asr.training.sweep, "_asr", fake({"seed=1": 130}, calls))
+    assert sweep(jobs_of(tmp_path, "seed=1,2"), tmp_path) == 130
+    assert len(calls) == 1
+
+
+def test_command(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    overrides = [*small_overrides(corpus), "trainer.epochs=1", f"output={tmp_path}/out"]
+    command = ["train", "--multirun", *overrides, "optim.lr=0.01,0.02", "--evaluate", f"{corpus}/dev.jsonl"]
+    overrides.remove("optim.lr=0.02")
+    command.remove("optim.lr=0.02")
+    assert main(command) == 0
+    table = (tmp_path / "out/results.md").read_text()
+    assert [line.split(" | ")[0] for line in table.splitlines()] == ["| optim.lr", "| ---", "| 0.01", "| 0.02"]
+    assert f"{corpus}/dev.jsonl WER" in table
+    assert table in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--multirun", "seed=1,x"], "seed"),
+        (["--multirun", "trainer.epoch=1,2"], "Did you mean trainer.epochs"),
+        (["--multirun", "seed=1,2", "--print-config"], "leave out --multirun"),
+        (["seed=1", "--evaluate", "mine/test"], "--evaluate goes with --multirun"),
+        (["seed=1,2"], "give --multirun"),
+        (["--multirun", "seed=1,2", "--evaluate", "mine/none"], "mine/none"),
+    ],
+)
+def test_what_cannot_be(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *arguments]) == 2
+    assert message in capsys.readouterr().err
