@@ -1,7 +1,7 @@
 """A speech recogniser: convolutions, recurrent layers and connectionist temporal classification.
 
 >>> import asr
->>> recogniser = asr.load_model("runs/mini/package")  # doctest: +SKIP
+>>> recogniser = asr.load_model()  # doctest: +SKIP
 >>> recogniser.transcribe("talk.mp3").text  # doctest: +SKIP
 'so we set out again'
 
@@ -23,7 +23,7 @@ __all__ = ["Recogniser", "__version__", "load_model"]
 
 
 def load_model(
-    path: str | Path,
+    path: str | Path | None = None,
     *,
     device: str = "cpu",
     words: bool = False,
@@ -36,7 +36,8 @@ def load_model(
     Parameters
     ----------
     path
-        Folder of the model package.
+        Folder of the model package, or the name of a model that ships with asr. By default what the environment variable
+        ``ASR_MODEL`` names, else the default model, if it ships.
     device
         Where the network runs: ``cpu``, ``cuda``, ``cuda:1``, ...
     words
@@ -51,14 +52,15 @@ def load_model(
     Raises
     ------
     asr.errors.ConfigError
-        For a setting that cannot be.
+        For a setting that cannot be, a mistyped name, or where no model is named and none ships.
     asr.errors.PackageError
         Where the folder holds no model package that this version can read.
     """
     from asr.package import read_package, with_decoding
+    from asr.shipped import find_model
     from asr.transcription.recogniser import Recogniser
 
-    package = read_package(Path(path), device)
+    package = read_package(find_model(path), device)
     return Recogniser(with_decoding(package, decoding) if decoding else package, words=words, vad=vad, channel=channel)
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "measure the error rates of a model on prepared manifests",
     "transcribe": "turn audio files into text",
     "inspect": "show what a model computes on its way through an utterance, as a page with sound",
+    "models": "list the models that ship with asr, or print the card of one",
     "tune": "find the decoder's settings on a development set, and write them into the model package",
     "compress": "write a copy of a model package whose weights take fewer bits",
     "lm": "train, measure and try out language models",

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -32,25 +31,14 @@ import asr
 from asr.config import Config, DecodingConfig, from_mapping
 from asr.data.folders import replacing_folder
 from asr.decoding.lexicon import find
-from asr.errors import ConfigError, PackageError
+from asr.errors import PackageError
 from asr.features import Frontend
 from asr.model.acoustic import AcousticModel, SpeechModel
 from asr.model.device import check_device
 from asr.model.storage import SCALE, from_stored, to_stored
-from asr.text import FILE_NAME as TOKENIZER_NAME
+from asr.parts import CARD_NAME, CONFIG_NAME, FORMAT, LANGUAGE_NAME, SECTIONS, WEIGHTS_NAME, check_parts, read_config
 from asr.text import Tokenizer, load_tokenizer
 
-FORMAT = 1
-CONFIG_NAME = "config.yaml"
-WEIGHTS_NAME = "model.safetensors"
-CARD_NAME = "README.md"
-LANGUAGE_NAME = "language"
-_PARTS = (CONFIG_NAME, WEIGHTS_NAME, TOKENIZER_NAME)
-_SECTIONS = ("tokens", "frontend", "model", "decoding")
-# A hundred times what a config.yaml of ours takes; a hostile one is refused before it is parsed.
-_MAX_TEXT_BYTES = 1 << 18
-# A tokenizer.json may hold a dictionary of pronunciations (one like CMUdict takes 1 MiB) or 65,536 pieces of words.
-_MAX_TOKENIZER_BYTES = 1 << 23
 # Of zip files (torch.save) and pickles of the protocols 2 to 5.
 _FOREIGN_STARTS = (b"PK", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
 
@@ -286,7 +274,7 @@ def _may_replace(folder: Path) -> bool:
 
 def _config_yaml(config: Config, facts: Mapping[str, Any]) -> str:
     mapping: dict[str, Any] = {"format": FORMAT, "name": config.name}
-    mapping.update({section: dataclasses.asdict(getattr(config, section)) for section in _SECTIONS})
+    mapping.update({section: dataclasses.asdict(getattr(config, section)) for section in SECTIONS})
     mapping["training"] = {"asr": asr.__version__, **facts}
     return yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True, width=120)
 
@@ -310,8 +298,8 @@ def read_package(folder: Path, device: str | torch.device = "cpu") -> ModelPacka
     """
     folder = Path(folder)
     target = check_device(device)
-    _check_parts(folder)
-    config, facts = _read_config(folder / CONFIG_NAME)
+    check_parts(folder)
+    config, facts = read_config(folder / CONFIG_NAME)
     tokenizer = load_tokenizer(folder)
     weights = _read_weights(folder / WEIGHTS_NAME, config, len(tokenizer))
     model = SpeechModel(config.frontend, config.model, len(tokenizer))
@@ -332,64 +320,6 @@ def with_decoding(package: ModelPackage, settings: Mapping[str, Any]) -> ModelPa
     mapping = dataclasses.asdict(package.config)
     mapping["decoding"].update(settings)
     return dataclasses.replace(package, config=from_mapping(mapping))
-
-
-def _check_parts(folder: Path) -> None:
-    if not folder.exists():
-        raise PackageError(f"{folder}: no such folder; a model package is a folder that `asr train` wrote, runs/NAME/package")
-    if not folder.is_dir():
-        raise PackageError(f"{folder}: a file; expected the folder of a model package, as `asr train` writes it")
-    absent = [name for name in _PARTS if not (folder / name).is_file()]
-    if absent:
-        nested = folder / "package"
-        hint = f"; did you mean {nested}?" if (nested / CONFIG_NAME).is_file() else "; it is no model package, or incomplete"
-        raise PackageError(f"{folder}: {', '.join(absent)} not found{hint}")
-    inside = folder.resolve()
-    for path in (*(folder / name for name in _PARTS), folder / LANGUAGE_NAME, *(folder / LANGUAGE_NAME).rglob("*")):
-        if inside not in path.resolve().parents:
-            raise PackageError(f"{path}: a link that leads out of the package, to {path.resolve()}; refused")
-    for name in _PARTS:
-        path = folder / name
-        limit = {CONFIG_NAME: _MAX_TEXT_BYTES, TOKENIZER_NAME: _MAX_TOKENIZER_BYTES}.get(name)
-        if limit is not None and path.stat().st_size > limit:
-            raise PackageError(f"{path}: {path.stat().st_size} bytes; expected {limit} at most")
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, by which a small file can describe something huge."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias (*name), which no config.yaml of ours has")
-        return super().compose_node(parent, index)
-
-
-def _read_config(path: Path) -> tuple[Config, Mapping[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        mapping = yaml.load(text, Loader=_PlainLoader)  # a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise PackageError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
-    if not isinstance(mapping, dict) or "format" not in mapping:
-        raise PackageError(f"{path}: not the configuration of a model package: it has no 'format' key")
-    if mapping["format"] != FORMAT:
-        raise PackageError(
-            f"{path}: format {mapping['format']!r}, but asr {asr.__version__} reads format {FORMAT}; another version wrote it"
-        )
-    facts = mapping.get("training", {})
-    unknown = [str(key) for key in mapping if key not in ("format", "name", "training", *_SECTIONS)]
-    if unknown or not isinstance(facts, dict):
-        raise PackageError(f"{path}: unknown key {', '.join(unknown)}" if unknown else f"{path}: 'training' is not a mapping")
-    absent = [key for key in ("name", *_SECTIONS) if key not in mapping]
-    if absent:
-        raise PackageError(f"{path}: {', '.join(absent)} not found")
-    # The schema's reader would resolve ${...}, environment variables included.
-    if "${" in json.dumps(mapping, default=str):
-        raise PackageError(f"{path}: holds an interpolation (${{...}}); a package holds plain values only")
-    try:
-        return from_mapping({key: mapping[key] for key in ("name", *_SECTIONS)}), facts
-    except ConfigError as error:
-        raise PackageError(f"{path}: {error}") from None
 
 
 def _read_weights(path: Path, config: Config, n_tokens: int) -> dict[str, torch.Tensor]:

@@ -16,6 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
+STAND_IN = [f"asr/models/stand-in/{name}" for name in ("README.md", "model.safetensors", "language/ngram/model.bin")]
+"""Files of a model that ships with asr, beside those that there are."""
 
 
 class Installed:
@@ -43,6 +45,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         shutil.copytree(ROOT / name, source / name, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
+    for name in STAND_IN:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(b"# a stand-in")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(base), str(source)], check=True)
     (wheel,) = base.glob("asr-*.whl")
@@ -62,7 +67,9 @@ def test_wheel_holds_every_module_and_yaml_and_nothing_else(installed: Installed
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "asr").rglob("*.py")} | {
         "asr/py.typed",
         "asr/inspection/page.html",
+        *STAND_IN,
     }
+    expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "asr" / "models").rglob("*") if path.is_file()}
     for folder in ("conf", "recipes"):
         files = [path for path in (ROOT / folder).rglob("*") if path.suffix in {".yaml", ".md"}]
         expected |= {f"asr/{path.relative_to(ROOT).as_posix()}" for path in files}
@@ -79,6 +86,15 @@ def test_help_and_version(installed: Installed) -> None:
     assert "transcribe" in installed.run("asr", "--help")
     assert installed.run("asr", "--version").startswith("asr ")
     assert installed.run("python", "-m", "asr", "--version").startswith("asr ")
+
+
+def test_models_that_ship_lie_in_the_wheel(installed: Installed) -> None:
+    (found,) = [
+        model for model in json.loads(installed.run("asr", "models", "--format", "json")) if model["name"] == "stand-in"
+    ]
+    assert Path(found["folder"]).is_relative_to(installed.environment)
+    assert (found["title"], found["bytes"]) == ("a stand-in", 36)
+    assert "config.yaml, tokenizer.json not found" in found["error"]
 
 
 def test_configuration_composes_away_from_the_checkout(installed: Installed) -> None:

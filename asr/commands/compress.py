@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from asr.shipped import find_model
+
 DESCRIPTION = "write a copy of a model package whose weights take fewer bits"
 
 
@@ -13,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "example: asr compress runs/mini/package models/mini --weights int8. The model computes in float32 as before."
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a model package; it stays as it is")
+    parser.add_argument(
+        "model", metavar="MODEL", help="folder of a model package, or a name that `asr models` lists; it stays as it is"
+    )
     parser.add_argument("target", type=Path, metavar="TARGET", help="folder of the copy")
     parser.add_argument(
         "--weights",
@@ -25,9 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the copy and say how large it is."""
-    from asr.package import WEIGHTS_NAME, compress_package
+    from asr.package import compress_package
+    from asr.parts import WEIGHTS_NAME
 
-    target = compress_package(args.model, args.target, args.weights)
-    before, after = ((folder / WEIGHTS_NAME).stat().st_size / 1e6 for folder in (args.model, target))
+    source = find_model(args.model)
+    target = compress_package(source, args.target, args.weights)
+    before, after = ((folder / WEIGHTS_NAME).stat().st_size / 1e6 for folder in (source, target))
     print(f"{target}: weights of {after:.1f} MB instead of {before:.1f} MB; measure both with `asr evaluate`")
     return 0

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asr.commands.overrides import add_hot_words, is_override, with_overrides
+from asr.data.manifest import manifest_stem
 from asr.errors import ConfigError
+from asr.shipped import find_model
 
 DESCRIPTION = "measure the error rates of a model on prepared manifests"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", metavar="MODEL", help="folder of a model package")
+    parser.add_argument("model", metavar="MODEL", help="folder of a model package, or a name that `asr models` lists")
     parser.add_argument(
         "manifests",
         nargs="+",
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     for folder in filter(None, (args.output, args.calibration)):
         check_output_folder(folder)
     corpora = {name: read_manifest(name, args.folder) for name in names}
-    package = read_package(Path(args.model), args.device)
+    package = read_package(find_model(args.model), args.device)
     config = with_overrides(package.config, [item for item in args.manifests if is_override(item)], args.hotwords)
     decoder = build_decoder(config.decoding, package.tokenizer, package.folder)
     n_left_out = 0
@@ -90,8 +92,7 @@ def _stems(names: Sequence[str]) -> dict[str, str]:
         raise ConfigError("no manifest is named; expected at least one, such as librispeech/dev-clean")
     stems: dict[str, str] = {}
     for name in names:
-        plain = name.removesuffix(".gz").removesuffix(".jsonl")
-        stem = Path(plain).name if plain != name else plain.strip("/").replace("/", "-")
+        stem = manifest_stem(name)
         if stem in stems.values():
             raise ConfigError(f"manifest {name}: another one's results are called {stem} as well; evaluate them one by one")
         stems[name] = stem

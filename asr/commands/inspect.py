@@ -9,6 +9,7 @@ from pathlib import Path
 
 from asr.commands.overrides import add_decoding, with_overrides
 from asr.errors import ConfigError
+from asr.shipped import DEFAULT, VARIABLE, find_model
 
 DESCRIPTION = "show what a model computes on its way through an utterance, as a page with sound"
 
@@ -19,7 +20,11 @@ _DEFAULT_UNITS = 32
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("file", metavar="FILE", help="audio: wav, flac, ogg, opus, mp3, m4a or mp4, at any rate")
-    parser.add_argument("--model", metavar="PATH", required=True, help="folder of a model package")
+    parser.add_argument(
+        "--model",
+        metavar="PATH",
+        help=f"folder of a model package, or a name that `asr models` lists (default: ${VARIABLE}, or else {DEFAULT})",
+    )
     parser.add_argument("-o", "--output", metavar="PAGE", type=Path, help="file to write (default: NAME.html, here)")
     parser.add_argument("--start", metavar="S", type=float, default=0.0, help="begin here in the audio (default: 0 s)")
     parser.add_argument("--end", metavar="S", type=float, help=f"end here (default: the end); {_MAX_S:g} s at most are shown")
@@ -56,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from asr.inspection.trace import trace
     from asr.package import read_package
 
-    package = read_package(Path(args.model), "cpu")
+    package = read_package(find_model(args.model), "cpu")
     config = with_overrides(package.config, args.decoding)
     units = _units(args.units, config.model.recurrent.hidden_size)
     rate = config.frontend.sample_rate

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from asr.commands.overrides import add_decoding, add_hot_words, is_override, with_overrides
 from asr.errors import AudioError, ConfigError
 from asr.option import nearest
+from asr.shipped import DEFAULT, VARIABLE, find_model
 
 if TYPE_CHECKING:
     from asr.data.progress import Progress
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "turn audio files into text"
 
-_MODEL_VARIABLE = "ASR_MODEL"
 _CLEAR_LINE = "\r\x1b[K"
 _LAYOUT = ("max_line_length", "max_lines", "reading_speed")
 _ONE_EACH = ("srt", "vtt", "tsv")  # formats that cannot hold several recordings, one after the other
@@ -41,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="audio: wav, flac, ogg, opus, mp3, m4a, mp4, ..., at any rate; a folder for all below it; - for standard input",
     )
-    parser.add_argument("--model", metavar="PATH", help=f"folder of a model package (default: ${_MODEL_VARIABLE})")
+    parser.add_argument(
+        "--model",
+        metavar="PATH",
+        help=f"folder of a model package, or a name that `asr models` lists (default: ${VARIABLE}, or else {DEFAULT})",
+    )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument(
@@ -74,12 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Transcribe the files; 2 if one of them could not be read, 0 otherwise."""
-    model = args.model or os.environ.get(_MODEL_VARIABLE)
-    if not model:
-        raise ConfigError(
-            f"no model is named: give --model PATH or set {_MODEL_VARIABLE}. A model package is what `asr train` writes to "
-            "runs/NAME/package; scripts/quickstart trains a small one in minutes"
-        )
+    model = find_model(args.model)
     formats = _formats(args)
     layout = _layout(args, formats)
     jobs = _jobs(args, formats)
@@ -200,7 +199,7 @@ def _printable(sources: Sequence[Source], format: str) -> list[Source]:
     return [found[name] for name in sorted(found)]
 
 
-def _load(model: str, args: argparse.Namespace, formats: Sequence[str]) -> Recogniser:
+def _load(model: Path, args: argparse.Namespace, formats: Sequence[str]) -> Recogniser:
     import torch
 
     from asr.package import read_package
@@ -209,7 +208,7 @@ def _load(model: str, args: argparse.Namespace, formats: Sequence[str]) -> Recog
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    package = read_package(Path(model), args.device)
+    package = read_package(model, args.device)
     config = with_overrides(package.config, args.decoding, args.hotwords)
     return Recogniser(
         dataclasses.replace(package, config=config),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from asr.commands.overrides import is_override, with_overrides
 from asr.errors import ConfigError
+from asr.shipped import find_model
 
 if TYPE_CHECKING:
     from asr.package import ModelPackage
@@ -25,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "example: asr tune runs/mini/package librispeech/dev-clean decoding.kind=beam_ngram decoding.lm=runs/lm/novels"
     )
-    parser.add_argument("model", metavar="MODEL", help="folder of a model package; the settings are written into it")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="folder of a model package, or a name that `asr models` lists; the settings are written into it",
+    )
     parser.add_argument(
         "manifests",
         nargs="+",
@@ -81,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from asr.tuning.display import Display
 
     cuts = read_manifest(names, args.folder)
-    package = read_package(Path(args.model), args.device)
+    package = read_package(find_model(args.model), args.device)
     decoding = with_overrides(package.config, overrides).decoding
     keys = searched_keys(decoding, args.keys, [item.removeprefix("decoding.").partition("=")[0] for item in overrides])
     if not args.dry_run:

@@ -15,7 +15,8 @@ from asr.config import DecodingConfig
 from asr.data.manifest import replacing
 from asr.decoding.lexicon import load_words
 from asr.decoding.searches import word_source
-from asr.package import CARD_NAME, ModelPackage, self_contained, update_package
+from asr.package import ModelPackage, self_contained, update_package
+from asr.parts import CARD_NAME
 from asr.tuning.picture import draw
 from asr.tuning.tuner import Tuning
 
