@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
+from asr.compose import compose
 from asr.config import CnnConfig, FrontendConfig, HeadConfig, ModelConfig, RecurrentConfig
 from asr.features import length_mask
 from asr.model.acoustic import SpeechModel
@@ -217,3 +218,13 @@ def test_stack_that_goes_on_from_its_state_reads_as_if_in_one(cell: str, norm: s
     assert torch.allclose(torch.cat(pieces, dim=1), whole, atol=1e-6)
     afresh, _ = stack.forward_from(x[:, 4:5], torch.ones(3), None)
     assert not torch.allclose(afresh, whole[:, 4:5], atol=1e-3)
+
+
+def test_recipes_of_cells_have_equally_many_parameters() -> None:
+    counts = {}
+    for cell in CELLS:
+        config = compose([f"+recipe=cells/{cell}"])
+        assert config.model.recurrent.cell == cell
+        model = SpeechModel(config.frontend, config.model, n_tokens=28)
+        counts[cell] = sum(parameter.numel() for parameter in model.parameters())
+    assert all(abs(count / counts["lstm"] - 1) < 0.03 for count in counts.values()), counts
