@@ -203,6 +203,8 @@ def _store_recipes(store: Any, recipes: dict[str, Path]) -> None:
             raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
         if not isinstance(content, dict):
             raise ConfigError(f"{path}: expected a mapping of configuration keys, got {type(content).__name__}")
+        if isinstance(bases := content.get("defaults"), list):  # which Hydra would look for beside the recipe
+            content["defaults"] = [f"/recipe/{base}" if isinstance(base, str) and base in recipes else base for base in bases]
         group, _, leaf = f"recipe/{name}".rpartition("/")
         store.store(group=group, name=leaf, node=OmegaConf.create(content), package="_global_", provider="recipes")
 

@@ -166,8 +166,13 @@ def test_own_folder_adds_groups_and_recipes(tmp_path: Path) -> None:
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "mine.yaml").write_text("defaults: [override /model: tiny]\nname: mine\n")
     (tmp_path / "recipes" / "longer.yaml").write_text("defaults: [mine]\ntrainer: {epochs: 99}\n")
+    (tmp_path / "recipes" / "deep").mkdir()
+    (tmp_path / "recipes" / "deep" / "longest.yaml").write_text("defaults: [deep/long, _self_]\nname: longest\n")
+    (tmp_path / "recipes" / "deep" / "long.yaml").write_text("defaults: [longer, _self_]\nname: long\n")
     config = compose(["+recipe=longer"], tmp_path)
     assert (config.name, config.model.recurrent.hidden_size, config.trainer.epochs) == ("mine", 8, 99)
+    config = compose(["+recipe=deep/longest"], tmp_path)
+    assert (config.name, config.model.recurrent.hidden_size, config.trainer.epochs) == ("longest", 8, 99)
     assert "tiny" in describe(tmp_path)
     with pytest.raises(ConfigError, match="no such recipe"):
         compose(["+recipe=mine"])
