@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from asr.container import check_length, container_blocks, container_rate, probe_container
+from asr.container import check_length, container_blocks, container_rate, for_library, probe_container
 from asr.errors import AudioError
 
 Source = str | Path | bytes | BinaryIO
@@ -27,6 +27,7 @@ Source = str | Path | bytes | BinaryIO
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
 _RIFF_STREAMED = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # sizes that a program writes when it does not know the length yet
 _READ_AT_ONCE = 1 << 22  # samples of each channel
+_LARGEST_SAMPLE = 2.0**31  # of 32-bit integers that were never scaled; the power of much larger ones overflows
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,12 @@ def probe_audio(source: Source) -> AudioInfo:
     name = _name(source)
     with _opened(source, name) as (stream, _):
         try:
-            with soundfile.SoundFile(stream) as audio:
+            with _soundfile(stream) as audio:
                 _check_wav_size(audio, name)
                 info = AudioInfo(audio.samplerate, audio.frames, audio.channels)
         except soundfile.LibsndfileError as error:
             stream.seek(0)
-            info = AudioInfo(*probe_container(stream, name, str(error)))
+            info = AudioInfo(*probe_container(stream, name, error.error_string))
     _check_rate(info.sample_rate, name)
     if info.n_samples <= 0:
         raise AudioError(f"{name}: holds no audio samples")
@@ -307,10 +308,10 @@ def _decode(source: Source, name: str, offset_s: float, duration_s: float | None
 
     with _opened(source, name) as (stream, _):
         try:
-            audio = soundfile.SoundFile(stream)
+            audio = _soundfile(stream)
         except soundfile.LibsndfileError as error:
             stream.seek(0)
-            return _decode_container(stream, name, offset_s, duration_s, str(error))
+            return _decode_container(stream, name, offset_s, duration_s, error.error_string)
         with audio:
             _check_rate(audio.samplerate, name)
             _check_wav_size(audio, name)
@@ -328,6 +329,13 @@ def _decode(source: Source, name: str, offset_s: float, duration_s: float | None
             # By blocks, since the memory for what a header promises may be more than there is.
             blocks = list(_soundfile_blocks(audio, name, n_wanted, _READ_AT_ONCE))
             return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), audio.samplerate
+
+
+def _soundfile(stream: BinaryIO) -> Any:
+    """Open with libsndfile what is in the file, whatever its name: one that ends in .raw would be taken for bare samples."""
+    import soundfile
+
+    return soundfile.SoundFile(for_library(stream))
 
 
 def _decode_container(
@@ -368,17 +376,19 @@ def _check_wav_size(audio: Any, name: str) -> None:
 
 
 def _to_mono(samples: np.ndarray, name: str, channel: int | None) -> np.ndarray:
-    """``(sample, channel)`` to ``(sample,)``; refuses a channel that is not there, and values that are no numbers."""
+    """``(sample, channel)`` to ``(sample,)``; refuses a channel that is not there, and values that cannot be samples."""
     n_channels = samples.shape[1]
     if channel is not None and not 0 <= channel < n_channels:
         there = f"channels 0 to {n_channels - 1}" if n_channels > 1 else "channel 0 alone"
         raise AudioError(f"{name}: has no channel {channel}; it has {there}")
     mixed = channel is None and n_channels > 1
-    waveform = samples.mean(axis=1) if mixed else samples[:, channel or 0]
     with np.errstate(all="ignore"):
-        suspicious = not np.isfinite(waveform.sum())
-    if suspicious and (n_bad := int((~np.isfinite(waveform)).sum())):
-        raise AudioError(f"{name}: {n_bad} of {len(waveform)} samples are NaN or infinite")
+        waveform = samples.mean(axis=1) if mixed else samples[:, channel or 0]
+    largest = max(waveform.max(initial=0.0), -waveform.min(initial=0.0))
+    if not largest <= _LARGEST_SAMPLE:  # nor is NaN
+        if n_bad := int((~np.isfinite(waveform)).sum()):
+            raise AudioError(f"{name}: {n_bad} of {len(waveform)} samples are NaN or infinite")
+        raise AudioError(f"{name}: has samples as large as {largest:.3g}, expected -1 to 1; is it corrupt?")
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
@@ -387,10 +397,10 @@ def _blocks(stream: BinaryIO, name: str, block_s: float) -> tuple[int, Iterator[
     import soundfile
 
     try:
-        audio = soundfile.SoundFile(stream)
+        audio = _soundfile(stream)
     except soundfile.LibsndfileError as error:
         stream.seek(0)
-        return _container_blocks(stream, name, str(error))
+        return _container_blocks(stream, name, error.error_string)
     _check_rate(audio.samplerate, name)
     _check_wav_size(audio, name)
     return audio.samplerate, _soundfile_blocks(audio, name, audio.frames, max(1, round(block_s * audio.samplerate)))

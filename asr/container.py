@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -74,6 +76,21 @@ def check_length(n_read: int, n_promised: int, sample_rate: int, name: str) -> N
         )
 
 
+def for_library(stream: BinaryIO, **attributes: str) -> SimpleNamespace:
+    """Return what a C library may read from, with attributes such as a name.
+
+    To seek where nothing can be, as a corrupt header may ask for, gives the -1 that it expects: no exception passes through it.
+    """
+
+    def seek(position: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return stream.seek(position, whence)
+        except (OSError, OverflowError, ValueError):
+            return -1
+
+    return SimpleNamespace(read=stream.read, seek=seek, tell=stream.tell, **attributes)
+
+
 @contextmanager
 def _opened(stream: BinaryIO, name: str, why: str) -> Iterator[tuple[Any, Any]]:
     """Open the first audio stream of a container; every error of PyAV becomes an :class:`AudioError`."""
@@ -81,10 +98,14 @@ def _opened(stream: BinaryIO, name: str, why: str) -> Iterator[tuple[Any, Any]]:
 
     options = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
     try:
-        with av.open(stream, mode="r", options=options, metadata_errors="ignore") as container:
+        source = for_library(stream, name=str(getattr(stream, "name", "<none>")))
+        with av.open(source, mode="r", options=options, metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise AudioError(f"{name}: holds no audio stream; it may be truncated")
-            yield container, container.streams.audio[0]
+            audio = container.streams.audio[0]
+            if audio.codec_context is None:
+                raise AudioError(f"{name}: its audio is coded in a way that is not known; it may be corrupt")
+            yield container, audio
     except (av.error.FFmpegError, ValueError) as error:
         raise AudioError(f"{name}: is truncated, corrupt or no audio file ({why.rstrip('. ')}; PyAV: {error})") from None
 

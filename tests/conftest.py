@@ -103,9 +103,8 @@ def speech_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def package_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Writes networks of any cell with random weights: they write nonsense, the same nonsense for the same audio."""
+def write_nonsense_package(folder: Path, cell: str = "lstm") -> Path:
+    """Write a small network with random weights: it writes nonsense, the same nonsense for the same audio."""
     import torch
 
     from asr.config import CnnConfig, Config, FrontendConfig, ModelConfig, RecurrentConfig
@@ -113,19 +112,22 @@ def package_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     from asr.package import write_package
     from asr.text import build_tokenizer
 
-    def write(cell: str) -> Path:
-        torch.manual_seed(3)
-        cnn = CnnConfig(channels=[4], time_kernels=[3], frequency_kernels=[3], time_strides=[4], frequency_strides=[2])
-        sizes = ModelConfig(cnn=cnn, recurrent=RecurrentConfig(cell=cell, layers=1, hidden_size=16))
-        config = Config(name="nonsense", frontend=FrontendConfig(n_mels=20), model=sizes)
-        tokenizer = build_tokenizer(config.tokens)
-        model = SpeechModel(config.frontend, config.model, len(tokenizer))
-        with torch.no_grad():
-            for parameter in model.acoustic.head.parameters():
-                parameter.mul_(8)  # far from ties, which rounding could decide
-        return write_package(tmp_path_factory.mktemp(f"model-{cell}") / "package", config, model, tokenizer, "card")
+    torch.manual_seed(3)
+    cnn = CnnConfig(channels=[4], time_kernels=[3], frequency_kernels=[3], time_strides=[4], frequency_strides=[2])
+    sizes = ModelConfig(cnn=cnn, recurrent=RecurrentConfig(cell=cell, layers=1, hidden_size=16))
+    config = Config(name="nonsense", frontend=FrontendConfig(n_mels=20), model=sizes)
+    tokenizer = build_tokenizer(config.tokens)
+    model = SpeechModel(config.frontend, config.model, len(tokenizer))
+    with torch.no_grad():
+        for parameter in model.acoustic.head.parameters():
+            parameter.mul_(8)  # far from ties, which rounding could decide
+    return write_package(folder, config, model, tokenizer, "card")
 
-    return write
+
+@pytest.fixture(scope="session")
+def package_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Writes networks of any cell with random weights."""
+    return lambda cell: write_nonsense_package(tmp_path_factory.mktemp(f"model-{cell}") / "package", cell)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
-#!/usr/bin/env python
-"""Decode log-probabilities with pyctcdecode, for `scripts/bench decode`, in the environment that it has made for that.
+"""Decodes log-probabilities with pyctcdecode, for ``scripts/bench decode``, in the environment that it has made for that.
 
-usage: PYTHON scripts/bench-pyctcdecode FOLDER
+usage: PYTHON -m benchmarks.pyctcdecode_worker FOLDER
 
 FOLDER/log_probs.npz   ``(frame, token)`` of each utterance; the blank is token 0
 FOLDER/settings.json   labels, lm, words, lm_weight, word_score, unknown_score, beams, runs
@@ -20,6 +19,7 @@ from pyctcdecode import build_ctcdecoder
 
 
 def main() -> None:
+    """Decode all with each beam."""
     folder = Path(sys.argv[1])
     settings = json.loads((folder / "settings.json").read_text())
     arrays = np.load(folder / "log_probs.npz")
@@ -43,4 +43,5 @@ def main() -> None:
     (folder / "pyctcdecode.json").write_text(json.dumps(results))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What ``scripts/bench`` measures, a module each; ``python -m`` runs those that need a process of their own."""
