@@ -67,6 +67,23 @@ def part(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
+@pytest.fixture
+def shipped(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a model that ships with asr."""
+    shutil.copytree(base, tmp_path / "models" / "beeps")
+    monkeypatch.setattr("asr.shipped.models_dir", lambda: tmp_path / "models")
+    return "beeps"
+
+
+def test_a_model_that_ships_is_started_from_by_its_name(
+    corpus: Path, base: Path, shipped: str, tmp_path: Path, started: list[dict[str, torch.Tensor]]
+) -> None:
+    assert train(tuned_config(corpus, tmp_path / "run", Path(shipped))) == 0
+    assert_equal_weights(part(started[0], "model."), load_file(base / "model.safetensors"))
+    with pytest.raises(ConfigError, match=r"beep: no such folder, and no model of that name ships with asr\. Did you mean beeps"):
+        train(tuned_config(corpus, tmp_path / "other", Path("beep")))
+
+
 def facts_of(package: Path) -> dict[str, Any]:
     facts: dict[str, Any] = yaml.safe_load((package / "config.yaml").read_text())["training"]
     return facts

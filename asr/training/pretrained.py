@@ -12,6 +12,7 @@ from asr.config import Config, TokensConfig, get, options
 from asr.errors import ConfigError, PackageError
 from asr.option import show
 from asr.package import ModelPackage, read_package
+from asr.shipped import find_model
 
 if TYPE_CHECKING:
     from asr.training.module import SpeechModule
@@ -105,7 +106,7 @@ def read_pretrained(config: Config, target: Path) -> ModelPackage | None:
             "output=... (or name=...)"
         )
     try:
-        package = read_package(Path(given))
+        package = read_package(find_model(given))
     except PackageError as error:
         raise PackageError(f"trainer.pretrained: {error}") from None
     check_fit(config, package.config, given)
