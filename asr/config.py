@@ -310,8 +310,8 @@ class TrainerConfig:
     threads: int = option(0, "CPU threads; 0 leaves torch's default", low=0, high=4096)
     pretrained: str | None = option(
         None,
-        "model package, or name of a model that ships, whose weights, tokenizer and feature statistics training starts from; null "
-        "starts from random weights",
+        "model package, or name of a model that ships, whose weights, tokenizer and feature statistics training starts from; "
+        "null starts from random weights",
     )
     deterministic: bool = option(True, "refuse operations that are not reproducible (CPU)")
     average_epochs: float = option(

@@ -80,7 +80,7 @@ def test_a_model_that_ships_is_started_from_by_its_name(
 ) -> None:
     assert train(tuned_config(corpus, tmp_path / "run", Path(shipped))) == 0
     assert_equal_weights(part(started[0], "model."), load_file(base / "model.safetensors"))
-    with pytest.raises(ConfigError, match=r"beep: no such folder, and no model of that name ships with asr\. Did you mean beeps"):
+    with pytest.raises(ConfigError, match=r"beep: no such folder, and no model of that name .* Did you mean beeps"):
         train(tuned_config(corpus, tmp_path / "other", Path("beep")))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import asr
 from asr.cli import COMMANDS, EXIT_CODES, parse
-from asr.compose import compose
+from asr.compose import compose, expand
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "recipes").rglob("*.md"))]
@@ -59,7 +59,9 @@ def check_command(line: str) -> None:
             if not stops:
                 raise AssertionError(f"cannot be read: {line}") from None
         if arguments[0] == "train" and "--help" not in arguments and "--config-dir" not in arguments:
-            compose([word for word in arguments[1:] if not word.startswith("-")])
+            overrides = [word for word in arguments[1:] if "=" in word and not word.startswith("-")]
+            for one in expand(overrides) if "--multirun" in arguments else [overrides]:
+                compose(one)
     elif "/" in program:
         assert os.access(ROOT / program, os.X_OK) or program.startswith("../"), f"no such program: {line}"
     else:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_training import small_overrides, write_corpus
@@ -35,7 +39,7 @@ def jobs_of(base: Path, *overrides: str, epochs: int = 2) -> list[Job]:
 def fake(codes: dict[str, int], calls: list[tuple[str, ...]]) -> Callable[..., int]:
     """Stand in for the subprocess: leaves the files of a run whose word error rate is its seed in per cent."""
 
-    def run(*arguments: str) -> int:
+    def run(log: Path | None, *arguments: str) -> int:
         calls.append(arguments)
         folder = Path(arguments[1]).parent if arguments[0] == "evaluate" else Path(arguments[-1].split("'")[1])
         code = next((code for name, code in codes.items() if name in folder.name), 0)
@@ -120,6 +124,50 @@ def test_an_interruption_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(calls) == 1
 
 
+def test_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meeting = threading.Barrier(2, timeout=30)  # each waits for another: one at a time would never go on
+    finish = fake({}, [])
+
+    def run(log: Path | None, *arguments: str) -> int:
+        assert log is not None
+        assert log.name == "output.log"
+        meeting.wait()
+        return finish(log, *arguments)
+
+    monkeypatch.setattr(asr.training.sweep, "_asr", run)
+    assert sweep(jobs_of(tmp_path, "seed=1,2,3,4"), tmp_path, side_by_side=2) == 0
+    assert [line[:3] for line in (tmp_path / "results.md").read_text().splitlines()[2:6]] == ["| 1", "| 2", "| 3", "| 4"]
+
+
+def test_what_runs_side_by_side_print_is_kept(corpus: Path, tmp_path: Path) -> None:
+    command = [*small_overrides(corpus), f"output={tmp_path}/out"]
+    overrides = [text for text in command if not text.startswith("trainer.epochs")]
+    assert main(["train", "--multirun", *overrides, "trainer.epochs=1,0", "--jobs", "2"]) == 2  # nothing starts
+    assert not (tmp_path / "out").exists()
+    assert main(["train", "--multirun", *command, "model.head.dropout=0.1", "corpus.train=[none]", "--jobs", "2"]) == 1
+    assert "none" in (tmp_path / "out/run/output.log").read_text()
+
+
+def test_an_interruption_lets_the_others_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, finished = threading.Event(), []
+
+    def run(log: Path | None, *arguments: str) -> int:
+        started.set()
+        time.sleep(0.5)
+        finished.append(arguments)
+        return 130
+
+    def interrupt(*arguments: Any, **keywords: Any) -> Any:
+        started.wait(30)
+        monkeypatch.setattr(asr.training.sweep, "wait", wait)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asr.training.sweep, "_asr", run)
+    monkeypatch.setattr(asr.training.sweep, "wait", interrupt)
+    assert sweep(jobs_of(tmp_path, "seed=1,2,3"), tmp_path, side_by_side=1) == 130
+    assert len(finished) == 1
+
+
 def test_command(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     overrides = [*small_overrides(corpus), "trainer.epochs=1", f"output={tmp_path}/out"]
     command = ["train", "--multirun", *overrides, "optim.lr=0.01,0.02", "--evaluate", f"{corpus}/dev.jsonl"]
@@ -139,6 +187,8 @@ def test_command(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
         (["--multirun", "trainer.epoch=1,2"], "Did you mean trainer.epochs"),
         (["--multirun", "seed=1,2", "--print-config"], "leave out --multirun"),
         (["seed=1", "--evaluate", "mine/test"], "--evaluate goes with --multirun"),
+        (["seed=1", "--jobs", "2"], "--jobs goes with --multirun"),
+        (["--multirun", "seed=1,2", "--jobs", "0"], "'0'"),
         (["seed=1,2"], "give --multirun"),
         (["--multirun", "seed=1,2", "--evaluate", "mine/none"], "mine/none"),
     ],

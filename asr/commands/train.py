@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from asr.commands.numbers import positive
 from asr.errors import ConfigError
 
 DESCRIPTION = "train a model with a recipe and overrides, and write a model package"
@@ -36,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--evaluate", nargs="+", default=[], metavar="MANIFEST", help="with --multirun: measure each model on these as well"
     )
+    parser.add_argument(
+        "--jobs",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="with --multirun: so many side by side, whose output goes to files (1)",
+    )
     parser.add_argument("--print-config", action="store_true", help="print the composed configuration as YAML, and stop")
     parser.add_argument(
         "-h", "--help", action=_Help, nargs=0, default=argparse.SUPPRESS, help="show this and all that can be set"
@@ -51,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     if args.evaluate:
         raise ConfigError("--evaluate goes with --multirun; measure one model with `asr evaluate MODEL MANIFEST`")
     config = compose(args.overrides, args.config_dir)
+    if args.jobs > 1:
+        raise ConfigError("--jobs goes with --multirun; trainer.devices=N trains one model with N processes")
     if args.print_config:
         from asr.config import to_yaml
 
@@ -81,4 +91,4 @@ def _sweep(args: argparse.Namespace) -> int:
         read_manifest(part, min(manifests))
     options = ["--config-dir", str(args.config_dir)] if args.config_dir else []
     jobs = build_jobs(combinations, configs, base)
-    return sweep(jobs, base, options=options, parts=args.evaluate, manifests=min(manifests))
+    return sweep(jobs, base, options=options, parts=args.evaluate, manifests=min(manifests), side_by_side=args.jobs)

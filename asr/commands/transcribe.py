@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.commands.numbers import index, positive, seconds
 from asr.commands.overrides import add_decoding, add_hot_words, is_override, with_overrides
 from asr.errors import AudioError, ConfigError
 from asr.option import nearest
@@ -47,14 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"folder of a model package, or a name that `asr models` lists (default: ${VARIABLE}, or else {DEFAULT})",
     )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="CPU threads (default: torch's choice)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument(
         "--batch-seconds",
-        type=_seconds,
+        type=seconds,
         metavar="S",
         help="audio recognised at once; bounds memory and changes no text (default: 30 on a CPU, 600 on a GPU)",
     )
-    parser.add_argument("--channel", type=_index, metavar="N", help="use one channel, counted from 0 (default: all, mixed)")
+    parser.add_argument("--channel", type=index, metavar="N", help="use one channel, counted from 0 (default: all, mixed)")
     parser.add_argument("--no-vad", action="store_true", help="recognise all of the audio, not only what sounds like speech")
     add_decoding(parser)
     add_hot_words(parser)
@@ -69,10 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("-o", "--output", metavar="DIR", type=Path, help="write DIR/<name>.<format> for each file instead")
     output.add_argument("--stdout", action="store_true", help="print as well where -o is given")
     output.add_argument("--skip-existing", action="store_true", help="leave out files whose transcripts in DIR are up to date")
-    output.add_argument("--max-line-length", type=_positive, metavar="N", help="of subtitles, in characters (default: 42)")
-    output.add_argument("--max-lines", type=_positive, metavar="N", help="of subtitles (default: 2)")
+    output.add_argument("--max-line-length", type=positive, metavar="N", help="of subtitles, in characters (default: 42)")
+    output.add_argument("--max-lines", type=positive, metavar="N", help="of subtitles (default: 2)")
     output.add_argument(
-        "--reading-speed", type=_positive, metavar="N", help="of subtitles, in characters a second (default: 20)"
+        "--reading-speed", type=positive, metavar="N", help="of subtitles, in characters a second (default: 20)"
     )
 
 
@@ -256,25 +257,3 @@ def _print(text: str) -> None:
 
 def _say(message: str) -> None:
     print(f"asr transcribe: {message}", file=sys.stderr, flush=True)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 1")
-    return int(text)
-
-
-def _index(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 0")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return value

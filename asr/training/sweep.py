@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ from asr.training.run import INTERRUPTED, PACKAGE, RESULT
 
 TABLE = "results.md"
 _TEST = "test"
+_OUTPUT = "output.log"
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,10 @@ def sweep(
     options: Sequence[str] = (),
     parts: Sequence[str] = (),
     manifests: str = "data/manifests",
+    side_by_side: int = 1,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Train one after the other, each in a process of its own, and write ``results.md``.
+    """Train all, each in a process of its own, and write ``results.md``.
 
     What is complete is not done again, so the same call goes on with a sweep that was stopped. A run that fails does not stop
     the others.
@@ -96,6 +100,8 @@ def sweep(
         Manifests that each finished model is evaluated on.
     manifests
         Their folder.
+    side_by_side
+        How many train at a time; what more than one print goes to ``output.log`` in their folders.
     say
         Told what begins and what has failed.
 
@@ -104,22 +110,42 @@ def sweep(
     int
         0, 1 where a run failed, 130 where the user stopped it.
     """
-    failed: list[str] = []
-    for number, job in enumerate(jobs, start=1):
+    stopped = threading.Event()
+
+    def work(number: int, job: Job) -> int:
+        if stopped.is_set():
+            return INTERRUPTED
         say(f"[{number}/{len(jobs)}] {job.name}")
-        codes = [0 if _is_complete(job) else _asr("train", *job.overrides, *options)]
+        log = job.folder / _OUTPUT if side_by_side > 1 else None
+        codes = [0 if _is_complete(job) else _asr(log, "train", *job.overrides, *options)]
         for part in parts:
             if codes[-1] == 0 and not _is_evaluated(job, part):
                 package, target = str(job.folder / PACKAGE), str(job.folder / _TEST)
-                codes.append(_asr("evaluate", package, part, "--manifests", manifests, "-o", target))
+                codes.append(_asr(log, "evaluate", package, part, "--manifests", manifests, "-o", target))
         if INTERRUPTED in codes:
+            stopped.set()
             say(f"stopped in {job.name}; the same command goes on")
             return INTERRUPTED
         if any(codes):
-            failed.append(job.name)
-            say(f"{job.name} failed with exit code {max(codes)}")
-        with replacing(base / TABLE) as file:
-            file.write(table(jobs, parts).encode())
+            say(f"{job.name} failed with exit code {max(codes)}{f', see {log}' if log else ''}")
+        return max(codes)
+
+    failed: list[str] = []
+    with ThreadPoolExecutor(side_by_side) as pool:
+        running = {pool.submit(work, number, job): job for number, job in enumerate(jobs, start=1)}
+        while running:
+            try:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+            except KeyboardInterrupt:  # the runs have it as well, and save
+                stopped.set()
+                continue
+            for future in done:
+                job = running.pop(future)
+                failed += [job.name] if future.result() not in (0, INTERRUPTED) else []
+            with replacing(base / TABLE) as file:
+                file.write(table(jobs, parts).encode())
+    if stopped.is_set():
+        return INTERRUPTED
     say(f"\n{table(jobs, parts)}\n{base / TABLE}")
     if failed:
         say(f"{len(failed)} of {len(jobs)} runs failed: {'; '.join(failed)}")
@@ -149,13 +175,14 @@ def table(jobs: Sequence[Job], parts: Sequence[str]) -> str:
     return text
 
 
-def _asr(*arguments: str) -> int:
-    process = subprocess.Popen([sys.executable, "-m", "asr", *arguments])
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # the child has it as well, and saves
-            continue
+def _asr(log: Path | None, *arguments: str) -> int:
+    """Run a command in a process of its own and return its exit code; what it prints is added to the log where one is named."""
+    command = [sys.executable, "-m", "asr", *arguments]
+    if log is None:
+        return subprocess.run(command, check=False).returncode
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.run(command, check=False, stdout=output, stderr=output).returncode
 
 
 def _is_complete(job: Job) -> bool:
