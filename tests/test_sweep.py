@@ -18,6 +18,7 @@ import asr.training.sweep
 from asr.cli import main
 from asr.compose import expand
 from asr.config import Config
+from asr.data.manifest import replacing
 from asr.training.sweep import Job, build_jobs, sweep
 
 
@@ -49,12 +50,14 @@ def fake(codes: dict[str, int], calls: list[tuple[str, ...]]) -> Callable[..., i
         if arguments[0] == "evaluate":
             rate = {"rate": seed / 100}
             (folder / "test").mkdir()
-            (folder / "test" / "mine-test.json").write_text(json.dumps({"wer": rate, "cer": rate}))
+            with replacing(folder / "test" / "mine-test.json") as file:
+                file.write(json.dumps({"wer": rate, "cer": rate}).encode())
         else:
             (folder / "package").mkdir(parents=True, exist_ok=True)
             (folder / "package" / "config.yaml").touch()
             result = {"parameters": 1234, "epochs": 2, "trained_s": 61.0, "best_epoch": 2, "dev_wer": 0.5, "dev_cer": None}
-            (folder / "result.json").write_text(json.dumps(result | {"dev_cer": 0.25}))
+            with replacing(folder / "result.json") as file:  # others are being read meanwhile
+                file.write(json.dumps(result | {"dev_cer": 0.25}).encode())
         return 0
 
     return run

@@ -158,7 +158,14 @@ def test_learns_and_writes_a_package(corpus: Path, tmp_path: Path, caplog: pytes
     folder = tmp_path / "run"
     facts = yaml.safe_load((folder / "package" / "config.yaml").read_text())["training"]
     assert facts["dev_wer"]["rate"] < 0.2
-    assert {path.name for path in folder.iterdir()} == {"config.yaml", "last.ckpt", "package", "tensorboard", "train.log"}
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml",
+        "last.ckpt",
+        "package",
+        "result.json",
+        "tensorboard",
+        "train.log",
+    }
     assert "x real time" in (folder / "train.log").read_text()
     best = min(
         float(line.split("dev WER ")[1].split("%")[0]) for line in caplog.messages if "dev WER" in line and "train loss" in line
