@@ -62,6 +62,12 @@ def room(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
+def test_loading_a_model_does_not_import_the_compiler() -> None:
+    code = "import sys, asr; asr.load_model(); print('torch' in sys.modules, 'torch._dynamo' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "True False"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_module_imports_only_what_stands_above_it(path: Path) -> None:
     mine = room(path)

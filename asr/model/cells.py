@@ -261,6 +261,8 @@ def build_cell(config: RecurrentConfig, input_size: int) -> nn.RNNBase | Variant
         cell = _FUSED[config.cell](input_size, config.hidden_size, batch_first=True, **options)
     order = cell.gates if isinstance(cell, VariantLstm) else {"lstm": "ifgo", "gru": "rzn", "rnn": "h"}[config.cell]
     for name, parameter in cell.named_parameters():
+        if parameter.is_meta:
+            continue  # a shape without values; torch.nn.init on one loads torch's compiler, which takes a second
         with torch.no_grad():
             if name.startswith(("bias", "weight_peephole")):
                 parameter.zero_()
