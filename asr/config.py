@@ -207,6 +207,13 @@ class OptimConfig:
     intermediate_ctc: float = option(
         0.0, "weight of an auxiliary CTC loss half-way up the recurrent stack (Lee and Watanabe 2021)", low=0.0, high=0.9
     )
+    consistency: float = option(
+        0.0,
+        "weight of what two differently masked views of each utterance differ by (CR-CTC, Yao et al. 2025: 0.2); a step takes "
+        "twice the time and memory of one with 0",
+        low=0.0,
+        high=10.0,
+    )
     clip_norm: float = option(5.0, "gradients are scaled down to this norm; 0 is off", low=0.0)
     clip_value: float = option(0.0, "then each value of a gradient is cut to this size; 0 is off", low=0.0)
 

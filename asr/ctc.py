@@ -1,4 +1,4 @@
-"""Connectionist temporal classification (Graves et al. 2006): the loss, and which utterances it can fit. Blank is 0."""
+"""Connectionist temporal classification (Graves et al. 2006): the losses, and which utterances they can fit. Blank is 0."""
 
 from __future__ import annotations
 
@@ -47,3 +47,29 @@ def ctc_loss(
     flat = torch.tensor([token for tokens in targets for token in tokens], device=log_probs.device)
     loss = F.ctc_loss(log_probs.transpose(0, 1), flat, n_frames, lengths, blank=BLANK, reduction="sum")
     return loss / lengths.sum().clamp(min=1) if normalise else loss
+
+
+def consistency_loss(log_probs: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
+    """Return how far two views of the same utterances are from each other: CR-CTC (Yao et al. 2025, equation 3), summed.
+
+    Each view learns from the other as it stands: no gradient flows through the one that is learnt from. ::
+
+        sum over frames t of  1/2 KL(stop(b_t) || a_t) + 1/2 KL(stop(a_t) || b_t)
+
+    Parameters
+    ----------
+    log_probs
+        ``(2 * batch, frame, token)`` natural logarithms: all utterances in one view, then all in the other.
+    n_frames
+        ``(2 * batch,)`` integers; those of both views are the same.
+
+    Returns
+    -------
+    torch.Tensor
+        A scalar, in nats.
+    """
+    a, b = log_probs.chunk(2)
+    learnt_from = torch.cat([b, a]).detach()
+    divergence = F.kl_div(log_probs, learnt_from, reduction="none", log_target=True).sum(2)
+    valid = torch.arange(log_probs.shape[1], device=log_probs.device) < n_frames.to(log_probs.device)[:, None]
+    return divergence.masked_fill(~valid, 0.0).sum() / 2

@@ -488,6 +488,29 @@ def test_the_intermediate_loss_is_that_of_the_layer_half_way_up(corpus: Path, tm
         assert float(module.training_loss(batch)) == pytest.approx(0.75 * float(last) + 0.25 * float(first), rel=1e-5)
 
 
+def test_two_views_agree_where_nothing_is_masked_and_draw_together_where_it_is(corpus: Path, tmp_path: Path) -> None:
+    def module_of(weight: float) -> SpeechModule:
+        config = small_config(corpus, tmp_path, f"optim.consistency={weight}", "augment.time_masks=4")
+        torch.manual_seed(1)
+        return SpeechModule(config, build_tokenizer(config.tokens), total_steps=1)
+
+    plain, consistent, heavy = map(module_of, (0.0, 0.05, 5.0))
+    batch = longest_batch(read_manifest(plain.config.corpus.train, corpus), plain.config)
+    with torch.no_grad():
+        assert float(consistent.eval().training_loss(batch)) == pytest.approx(float(plain.eval().training_loss(batch)), rel=1e-5)
+
+    def loss(module: SpeechModule) -> float:
+        torch.manual_seed(2)
+        return float(module.train().training_loss(batch).detach())
+
+    once, hundredfold = loss(consistent), loss(heavy)
+    module = module_of(1e-9)
+    without = loss(module)
+    assert once > without
+    assert (hundredfold - without) == pytest.approx(100 * (once - without), rel=1e-2)
+    assert train(small_config(corpus, tmp_path / "run", "optim.consistency=0.2")) == 0
+
+
 def test_masks_and_dropout_grow_over_the_first_steps(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     strengths = []
     original = SpeechModule.training_loss

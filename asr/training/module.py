@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from asr.config import Config
-from asr.ctc import ctc_loss
+from asr.ctc import consistency_loss, ctc_loss
 from asr.data.augment import SpecAugment
 from asr.data.batch import Batch
 from asr.decoding import build_decoder
@@ -107,17 +107,22 @@ class SpeechModule(LightningModule):
         return [self.tokenizer.encode(text) for text in batch.texts]
 
     def training_loss(self, batch: Batch) -> torch.Tensor:
-        """Return the CTC loss a token of a batch, SpecAugment included."""
-        acoustic = self.model.acoustic
+        """Return the loss a token of a batch, SpecAugment included."""
+        optim, acoustic = self.config.optim, self.model.acoustic
         features, n_frames = self.model.features(batch.waveforms, batch.n_samples)
-        hidden, n_out = acoustic.hidden(self.spec_augment(features, n_frames), n_frames)
         targets = self.encode(batch)
-        loss = ctc_loss(acoustic.head(hidden[-1]).float().log_softmax(2), n_out, targets)
-        if self.intermediate is None:
-            return loss
-        middle = self.intermediate(hidden[len(hidden) // 2 - 1]).float().log_softmax(2)
-        weight = self.config.optim.intermediate_ctc
-        return (1 - weight) * loss + weight * ctc_loss(middle, n_out, targets)
+        if optim.consistency > 0:  # two views of each, as masks and dropout are drawn for each row
+            features, n_frames, targets = features.repeat(2, 1, 1), n_frames.repeat(2), targets * 2
+        hidden, n_out = acoustic.hidden(self.spec_augment(features, n_frames), n_frames)
+        log_probs = acoustic.head(hidden[-1]).float().log_softmax(2)
+        loss = ctc_loss(log_probs, n_out, targets)
+        if self.intermediate is not None:
+            middle = self.intermediate(hidden[len(hidden) // 2 - 1]).float().log_softmax(2)
+            loss = (1 - optim.intermediate_ctc) * loss + optim.intermediate_ctc * ctc_loss(middle, n_out, targets)
+        if optim.consistency > 0:
+            n_tokens = max(1, sum(map(len, targets)) // 2)
+            loss = loss + optim.consistency * consistency_loss(log_probs, n_out) / n_tokens
+        return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         loss = self.training_loss(batch)
