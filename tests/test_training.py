@@ -496,16 +496,13 @@ def test_two_views_agree_where_nothing_is_masked_and_draw_together_where_it_is(c
 
     plain, consistent, heavy = map(module_of, (0.0, 0.05, 5.0))
     batch = longest_batch(read_manifest(plain.config.corpus.train, corpus), plain.config)
-    with torch.no_grad():
-        assert float(consistent.eval().training_loss(batch)) == pytest.approx(float(plain.eval().training_loss(batch)), rel=1e-5)
 
     def loss(module: SpeechModule) -> float:
         torch.manual_seed(2)
-        return float(module.train().training_loss(batch).detach())
+        return module.training_loss(batch).item()
 
-    once, hundredfold = loss(consistent), loss(heavy)
-    module = module_of(1e-9)
-    without = loss(module)
+    assert loss(consistent.eval()) == pytest.approx(loss(plain.eval()), rel=1e-5)
+    without, once, hundredfold = (loss(module.train()) for module in (module_of(1e-9), consistent, heavy))
     assert once > without
     assert (hundredfold - without) == pytest.approx(100 * (once - without), rel=1e-2)
     assert train(small_config(corpus, tmp_path / "run", "optim.consistency=0.2")) == 0
