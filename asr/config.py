@@ -232,6 +232,9 @@ class DecodingConfig:
     beam_threshold: float = option(
         12.0, "hypotheses whose score is further below the best are dropped (all but greedy)", unit="nats", low=0.0
     )
+    beam_tokens: int = option(
+        0, "tokens beside the blank tried in each frame, the likeliest ones; 0 tries all (all but greedy)", low=0, high=65536
+    )
     log_add: bool = option(
         True, "add up the probabilities of all alignments of a text; false takes that of the best one (all but greedy)"
     )

@@ -108,6 +108,13 @@ def test_last_token_of_a_word_may_last(arpa: str) -> None:
     assert (found.tokens, found.frames) == ((2, 3, 1, 2), (0, 2, 4, 6))
 
 
+def test_only_the_likeliest_tokens_of_a_frame_are_tried(arpa: str) -> None:
+    log_probs = np.log([[0.3, 0.1, 0.4, 0.2]])  # blank, space, a, b
+    for n_tokens, texts in ((0, {"", "a", "b"}), (1, {"", "a"}), (2, {"", "a", "b"}), (50, {"", "a", "b"})):
+        (found,) = decode(build(SPACED, arpa, beam_tokens=n_tokens, **WIDE), log_probs)
+        assert {hypothesis.text for hypothesis in found.n_best} == texts
+
+
 @pytest.mark.parametrize("path", [" a", "a ", " a  b ", "a -  b", "a - b- ", "--a-- --b--"])
 def test_boundaries_that_say_nothing(arpa: str, path: str) -> None:
     log_probs = np.full((len(path), 4), math.log(0.001))

@@ -87,6 +87,22 @@ def test_no_hypothesis_is_worth_more_than_it_is(width: int) -> None:
                 assert other.score <= expected[other.text] + 1e-5
 
 
+@pytest.mark.parametrize("n_tokens", [1, 2])
+def test_only_the_likeliest_tokens_of_a_frame_are_tried(n_tokens: int) -> None:
+    rng = np.random.default_rng(n_tokens)
+    for _ in range(20):
+        log_probs = random_log_probs(rng, 6, 4)
+        (found,) = decode(beam(**WIDE, beam_tokens=n_tokens), log_probs)
+        unlikely = np.argsort(-log_probs[:, 1:], axis=1)[:, n_tokens:] + 1
+        allowed = log_probs.copy()
+        np.put_along_axis(allowed, unlikely, -1e4, axis=1)
+        expected = {text: score for text, score in texts_of(allowed, SPACED, log_add=True).items() if score > -1e3}
+        scores = {hypothesis.text: hypothesis.score for hypothesis in found.n_best}
+        assert scores.keys() == expected.keys()
+        # A token that is likely in one frame goes on in the next where it is not.
+        assert all(scores[text] >= expected[text] - 1e-5 for text in scores)
+
+
 def test_a_wide_beam_is_never_worse_than_the_best_path() -> None:
     rng = np.random.default_rng(5)
     utterances = [random_log_probs(rng, 40, 4) for _ in range(20)]
@@ -200,10 +216,11 @@ def test_signature_tells_settings_apart() -> None:
             {},
             {"beam": 7},
             {"beam_threshold": 9.0},
+            {"beam_tokens": 2},
             {"log_add": False},
             {"hot_words": ["a"]},
             {"blank_skip": 0.9},
         )
     }
-    assert len(signatures) == 6
+    assert len(signatures) == 7
     assert not any(" " in signature for signature in signatures)

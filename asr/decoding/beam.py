@@ -63,6 +63,7 @@ class BeamDecoder(Decoder):
         self._options = SearchOptions(
             beam=config.beam,
             threshold=config.beam_threshold,
+            tokens=config.beam_tokens,
             n_best=config.rescore_n if config.kind == "rescore" else config.n_best,
             log_add=config.log_add,
             lm_weight=config.lm_weight,
@@ -77,6 +78,7 @@ class BeamDecoder(Decoder):
     def signature(self) -> str:
         config = self.config
         parts = [*self._models, f"beam={config.beam}", f"threshold={config.beam_threshold:g}"]
+        parts += [f"tokens={config.beam_tokens}"] if config.beam_tokens else []
         has_ngram = config.kind != "beam" and config.lm is not None
         parts += [f"lm_weight={config.lm_weight:g}"] if has_ngram else []
         parts += [f"word_score={config.word_score:g}"] if self.counts_words else []

@@ -84,7 +84,7 @@ class LexiconSearch(Search):
 
         settings = LexiconDecoderOptions(
             beam_size=options.beam,
-            beam_size_token=self._n_tokens,
+            beam_size_token=options.tokens + 1 if options.tokens else self._n_tokens,  # the blank is among them
             beam_threshold=options.threshold,
             lm_weight=options.lm_weight * _LN10,
             word_score=options.word_score,

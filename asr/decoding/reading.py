@@ -43,6 +43,8 @@ class SearchOptions:
         Hypotheses kept for each utterance after each frame.
     threshold
         Hypotheses further below the best are dropped (nats).
+    tokens
+        Tokens beside the blank tried in each frame, the likeliest ones; 0 is all.
     n_best
         Readings wanted of each utterance; a search may return more.
     log_add
@@ -55,6 +57,7 @@ class SearchOptions:
 
     beam: int
     threshold: float
+    tokens: int = 0
     n_best: int = 1
     log_add: bool = True
     lm_weight: float = 0.0

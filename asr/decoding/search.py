@@ -129,9 +129,10 @@ class _Batch:
         return [self._finish(*each) for each in zip(ends, paths, ways, strict=True)]
 
     def _tokens_to_try(self) -> list[int]:
-        """Return, for each frame, how many tokens come near its best one in one of the utterances."""
+        """Return, for each frame, how many tokens come near its best one in one of the utterances, at most those asked for."""
         near = self.log_probs >= self.log_probs.amax(dim=2, keepdim=True) - self.options.threshold
-        n_near: list[int] = near[:, :, 1:].sum(dim=2).amax(dim=0).clamp(min=1).tolist()
+        most = self.options.tokens or near.shape[2]
+        n_near: list[int] = near[:, :, 1:].sum(dim=2).amax(dim=0).clamp(min=1, max=most).tolist()
         return n_near
 
     def _step(self, beam: Beam, log_probs: torch.Tensor, n_tokens: int) -> tuple[Beam, Step]:

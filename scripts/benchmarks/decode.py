@@ -31,10 +31,12 @@ from asr.text import Tokenizer
 from benchmarks.measure import MANIFESTS, make_environment, positive, run_module
 
 DESCRIPTION = (
-    "WER and processor time per second of audio of our decoders, with a word n-gram LM, and of torchaudio's, all from the same "
-    "log-probabilities, weights (the package's) and pruning"
+    "WER and processor time per second of audio of our decoders, with a word n-gram LM, of torchaudio's and of pyctcdecode, all "
+    "from the same log-probabilities, weights (the package's) and pruning"
 )
 BEAMS = (16, 50, 200)
+FEW = 5
+"""Tokens beside the blank that are tried in a frame, where not all are. pyctcdecode tries those of e^-5 and more."""
 
 Decode = Callable[[Sequence[torch.Tensor]], list[str]]
 
@@ -91,8 +93,12 @@ def run(args: argparse.Namespace) -> None:
     peers = {
         "beam": _ours(dataclasses.replace(config, kind="beam"), tokenizer),
         "beam_ngram, lexicon": _ours(config, tokenizer),
+        f"beam_ngram, lexicon, beam_tokens={FEW}": _ours(dataclasses.replace(config, beam_tokens=FEW), tokenizer),
         "beam_ngram, lexicon=false": _ours(dataclasses.replace(config, lexicon=False), tokenizer),
-        "torchaudio ctc_decoder, lexicon": _torchaudio(config, tokenizer, words, load_ngram(config, None).path),
+        "torchaudio, lexicon": _torchaudio(config, tokenizer, words, load_ngram(config, None).path),
+        f"torchaudio, lexicon, beam_size_token={FEW + 1}": _torchaudio(
+            dataclasses.replace(config, beam_tokens=FEW), tokenizer, words, load_ngram(config, None).path
+        ),
     }
     for beam in BEAMS:
         for name, make in peers.items():
@@ -140,6 +146,7 @@ def _torchaudio(config: DecodingConfig, tokenizer: Tokenizer, words: Words, lm: 
                 names,
                 str(lm),
                 beam_size=beam,
+                beam_size_token=config.beam_tokens + 1 if config.beam_tokens else None,
                 beam_threshold=config.beam_threshold,
                 lm_weight=config.lm_weight * math.log(10),
                 word_score=config.word_score,
@@ -169,6 +176,7 @@ def _pyctcdecode(
         "lm_weight": config.lm_weight,
         "word_score": config.word_score,
         "unknown_score": config.unknown_score,
+        "beam_threshold": config.beam_threshold,
         "beams": BEAMS,
         "runs": 3,
     }

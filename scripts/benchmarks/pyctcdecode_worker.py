@@ -3,7 +3,7 @@
 usage: PYTHON -m benchmarks.pyctcdecode_worker FOLDER
 
 FOLDER/log_probs.npz   ``(frame, token)`` of each utterance; the blank is token 0
-FOLDER/settings.json   labels, lm, words, lm_weight, word_score, unknown_score, beams, runs
+FOLDER/settings.json   labels, lm, words, lm_weight, word_score, unknown_score, beam_threshold, beams, runs
 FOLDER/pyctcdecode.json is written: for each beam the texts, and the processor time (s) of each run
 """
 
@@ -37,7 +37,10 @@ def main() -> None:
         times = []
         for _ in range(settings["runs"]):
             start = time.process_time()
-            texts = [decoder.decode(utterance, beam_width=beam) for utterance in utterances]
+            texts = [
+                decoder.decode(utterance, beam_width=beam, beam_prune_logp=-settings["beam_threshold"])
+                for utterance in utterances
+            ]
             times.append(time.process_time() - start)
         results[beam] = {"texts": texts, "seconds": times}
     (folder / "pyctcdecode.json").write_text(json.dumps(results))
