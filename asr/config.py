@@ -323,6 +323,9 @@ class TrainerConfig:
         "model package, or name of a model that ships, whose weights, tokenizer and feature statistics training starts from; "
         "null starts from random weights",
     )
+    new_head: bool = option(
+        False, "beside pretrained: make the tokens anew, by the node tokens, and start the head from random weights"
+    )
     deterministic: bool = option(True, "refuse operations that are not reproducible (CPU)")
     average_epochs: float = option(
         0.0,

@@ -155,6 +155,43 @@ def test_pieces_of_words_are_not_found_again(corpus: Path, tmp_path: Path) -> No
     assert names == read_package(package).tokenizer.token_names
 
 
+def test_a_new_head_writes_other_tokens(
+    corpus: Path, base: Path, tmp_path: Path, started: list[dict[str, torch.Tensor]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """All but the head is the package's; tokens and head are those of the configuration, after a resumption as well."""
+    others = ("trainer.new_head=true", "tokens=bpe", "tokens.size=6", "model.head.hidden_sizes=[10]")
+    extras = ("trainer.average_epochs=1", "optim.intermediate_ctc=0.3")
+    config = tuned_config(corpus, tmp_path / "run", base, *others, *extras)
+    with caplog.at_level(logging.INFO, "asr"):
+        assert train(config) == 0
+    assert any(message.endswith(", with a new head") for message in caplog.messages)
+    (state,) = started
+    expected = {name: value for name, value in load_file(base / "model.safetensors").items() if ".head." not in name}
+    for prefix in ("model.", "average."):
+        found = part(state, prefix)
+        assert_equal_weights({name: value for name, value in found.items() if ".head." not in name}, expected)
+        assert sorted(tuple(value.shape) for name, value in found.items() if ".head." in name) == [
+            (6,),
+            (6, 10),
+            (10,),
+            (10, 48),
+        ]
+    assert_equal_weights(part(state, "model.acoustic.head."), part(state, "average.acoustic.head."))
+    assert train(replace(config, trainer=replace(config.trainer, epochs=2))) == 0
+    written = read_package(tmp_path / "run" / "package")
+    assert (written.tokenizer.kind, len(written.tokenizer), written.config.tokens) == ("bpe", 6, config.tokens)
+    assert facts_of(tmp_path / "run" / "package")["pretrained"].startswith(str(base))
+
+
+def test_a_new_head_keeps_the_rest_of_the_network(corpus: Path, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.recurrent\.hidden_size is 32 here and 24 in [^;]*; give [a-z_.=0-9]*$"):
+        train(tuned_config(corpus, tmp_path / "run", base, "trainer.new_head=true", "model.recurrent.hidden_size=32"))
+    with pytest.raises(ConfigError, match=r"give tokens\.kind=characters, or trainer\.new_head=true"):
+        train(tuned_config(corpus, tmp_path / "run", base, "tokens=phones"))
+    with pytest.raises(ConfigError, match=r"new_head=true: expected trainer\.pretrained as well"):
+        train(small_config(corpus, tmp_path / "run", "trainer.new_head=true"))
+
+
 @pytest.mark.parametrize(
     ("override", "key", "here", "there"),
     [

@@ -1,4 +1,7 @@
-"""Training that starts from the weights, the tokenizer and the statistics of a model package (fine-tuning)."""
+"""Training that starts from the weights, the tokenizer and the statistics of a model package (fine-tuning).
+
+Or from its weights and statistics alone, with other tokens and a head of random weights (transfer learning).
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,8 @@ FREE = frozenset(
 )
 """Keys of the network that say how it is trained or begun, not what its weights mean."""
 
+_HEAD = "acoustic.head."
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -43,7 +48,7 @@ class Origin:
     checkpoint_hash
         Of its weights, as :class:`asr.package.ModelPackage` has it.
     tokens
-        The settings that its tokenizer was made with.
+        The settings that the run's tokenizer was made with: the package's, or the run's own where its head is new.
     """
 
     package: str
@@ -95,10 +100,15 @@ def read_pretrained(config: Config, target: Path) -> ModelPackage | None:
     PackageError
         The package cannot be read.
     ConfigError
-        It is of another network, other features or another kind of tokens, or lies where the run's own will be written.
+        It is of another network, other features or, where its head is kept, another kind of tokens; or it lies where the run's
+        own will be written; or a new head is asked for and no package.
     """
     given = config.trainer.pretrained
     if given is None:
+        if config.trainer.new_head:
+            raise ConfigError(
+                "trainer.new_head=true: expected trainer.pretrained as well, the package that the rest comes from"
+            )
         return None
     if Path(given).resolve() == target.resolve():
         raise ConfigError(
@@ -122,11 +132,15 @@ def check_fit(config: Config, pretrained: Config, name: str) -> None:
         With every key that differs, both values, and what to give.
     """
     differing = [key for key in options() if get(config, key) != get(pretrained, key) and key not in FREE]
+    if config.trainer.new_head:
+        differing = [key for key in differing if not key.startswith(("tokens.", "model.head."))]
     refused = [key for key in differing if key.startswith(("frontend.", "model.")) or key == "tokens.kind"]
     if refused:
         found = ", ".join(f"{key} is {_typed(config, key)} here and {_typed(pretrained, key)} in {name}" for key in refused)
         wanted = " ".join(f"{key}={_typed(pretrained, key)}" for key in refused)
-        raise ConfigError(f"trainer.pretrained={name}: its weights fit its own network only: {found}; give {wanted}")
+        is_head = not config.trainer.new_head and all(key.startswith(("tokens.", "model.head.")) for key in refused)
+        other = ", or trainer.new_head=true to begin with a head of random weights" if is_head else ""
+        raise ConfigError(f"trainer.pretrained={name}: its weights fit its own network only: {found}; give {wanted}{other}")
     tokens = [key for key in differing if key.startswith("tokens.")]
     if tokens:
         logger.warning(f"{', '.join(tokens)} differ from {name}, whose tokenizer is used as it is")
@@ -138,7 +152,7 @@ def _typed(config: Config, key: str) -> str:
 
 
 def start_from(module: SpeechModule, package: ModelPackage) -> None:
-    """Give a module the weights and statistics of a package whose network is the same.
+    """Give a module the weights and statistics of a package whose network is the same, or the same but for the head.
 
     A package has no head of the auxiliary loss: that starts from the weights of the only head, whose structure it shares.
 
@@ -149,9 +163,15 @@ def start_from(module: SpeechModule, package: ModelPackage) -> None:
     package
         What :func:`read_pretrained` returned.
     """
+    settings = module.config.trainer
+    weights = package.model.state_dict()
+    if settings.new_head:
+        kept = {name: value for name, value in weights.items() if not name.startswith(_HEAD)}
+        weights = kept | {name: value for name, value in module.model.state_dict().items() if name.startswith(_HEAD)}
     for model in filter(None, (module.model, module.average)):
-        model.load_state_dict(package.model.state_dict())
-    if module.intermediate is not None:
+        model.load_state_dict(weights)
+    if module.intermediate is not None and not settings.new_head:
         module.intermediate.load_state_dict(package.model.acoustic.head.state_dict())
-    module.origin = Origin(str(module.config.trainer.pretrained), package.checkpoint_hash, package.config.tokens)
-    logger.info(f"starting from {module.origin}")
+    tokens = module.config.tokens if settings.new_head else package.config.tokens
+    module.origin = Origin(str(settings.pretrained), package.checkpoint_hash, tokens)
+    logger.info(f"starting from {module.origin}{', with a new head' if settings.new_head else ''}")

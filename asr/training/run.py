@@ -121,7 +121,7 @@ def prepare_tokenizer(config: Config, cuts: CutSet, resume_from: Path | None, pr
     ConfigError, DataError
         For transcripts that it cannot be made of, or that it cannot write.
     """
-    tokenizer = pretrained.tokenizer if pretrained is not None else None
+    tokenizer = pretrained.tokenizer if pretrained is not None and not config.trainer.new_head else None
     if resume_from is not None:
         tokenizer = read_tokenizer(resume_from)
     if tokenizer is None:

@@ -31,8 +31,8 @@ from asr.text import Tokenizer
 from benchmarks.measure import MANIFESTS, make_environment, positive, run_module
 
 DESCRIPTION = (
-    "WER and processor time per second of audio of our decoders, with a word n-gram LM, of torchaudio's and of pyctcdecode, all "
-    "from the same log-probabilities, weights (the package's) and pruning"
+    "WER and processor time per second of audio of our decoders, with a word n-gram LM, of torchaudio's and of pyctcdecode, "
+    "all from the same log-probabilities, weights (the package's) and pruning"
 )
 BEAMS = (16, 50, 200)
 FEW = 5
