@@ -65,7 +65,8 @@ def compose_schema(schema: Schema[T], overrides: Sequence[str] = (), config_dir:
         What can be told.
     overrides
         Hydra's overrides: ``trainer.epochs=3`` sets a key, ``model=small`` chooses a group's file,
-        ``+recipe=librispeech/mini`` lays an experiment over the defaults. A recipe gives way to all the others.
+        ``+recipe=librispeech/mini`` lays an experiment over the defaults. A recipe gives way to all the others: where a
+        group's file is chosen beside it, what the recipe says of that group is left out.
     config_dir
         A folder with groups (``model/mine.yaml``) and recipes (``recipes/mine/first.yaml``) of one's own.
 
@@ -103,7 +104,13 @@ def compose_schema(schema: Schema[T], overrides: Sequence[str] = (), config_dir:
     try:
         _store_recipes(store, recipes)
         with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="asr"):
-            config = to_object(hydra_compose(schema.name, checked), schema.type)
+            composed = hydra_compose(schema.name, checked)
+            if schema.recipes and (groups := [key for text in checked if (key := text.partition("=")[0]) in schema.groups]):
+                # Hydra lays the recipe over the files of groups, these as well.
+                without = hydra_compose(schema.name, [text for text in checked if not text.startswith("+recipe=")])
+                for group in groups:
+                    composed[group] = without[group]
+            config = to_object(composed, schema.type)
         schema.check(config)
         return config
     except OmegaConfBaseException as error:

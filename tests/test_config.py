@@ -72,6 +72,17 @@ def test_recipe_lays_over_groups_and_gives_way_to_the_command_line() -> None:
     assert config.model.recurrent.hidden_size == compose(["model=small"]).model.recurrent.hidden_size
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_group_of_the_command_line_replaces_what_a_recipe_says_of_it(order: int) -> None:
+    recipe = compose(["+recipe=librispeech/mini"])
+    assert recipe.augment != compose(["augment=none"]).augment
+    given = ["+recipe=librispeech/mini", "augment=none", "model=small", "model.recurrent.layers=5", "augment.speed=[0.9]"]
+    config = compose(given[::order])
+    expected = compose(["augment=none", "model=small", "model.recurrent.layers=5", "augment.speed=[0.9]"])
+    assert (config.augment, config.model) == (expected.augment, expected.model)
+    assert (config.optim, config.trainer, config.name) == (recipe.optim, recipe.trainer, recipe.name)
+
+
 def test_plus_signs_are_optional() -> None:
     assert compose(["recipe=synthetic/digits", "++seed=3"]) == compose(["+recipe=synthetic/digits", "seed=3"])
 
