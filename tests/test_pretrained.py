@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from exhaustive import write_arpa
 from safetensors.torch import load_file
 from test_training import LEARNING, assert_equal_weights, small_config, weights, write_corpus
 
 from asr.cli import main
-from asr.config import Config, to_yaml
+from asr.config import Config, DecodingConfig, to_yaml
+from asr.decoding import build_decoder
 from asr.errors import ConfigError, DataError, PackageError
-from asr.package import compress_package, read_package
+from asr.package import compress_package, read_package, with_decoding, write_package
 from asr.text import tokenizer_from_mapping
 from asr.training import train
 from asr.training.module import SpeechModule
@@ -190,6 +192,56 @@ def test_a_new_head_keeps_the_rest_of_the_network(corpus: Path, base: Path, tmp_
         train(tuned_config(corpus, tmp_path / "run", base, "tokens=phones"))
     with pytest.raises(ConfigError, match=r"new_head=true: expected trainer\.pretrained as well"):
         train(small_config(corpus, tmp_path / "run", "trainer.new_head=true"))
+
+
+@pytest.fixture
+def worded(base: Path, tmp_path: Path) -> Path:
+    """Package with a decoder of its own: an n-gram language model and a lexicon."""
+    package = shutil.copytree(base, tmp_path / "worded")
+    arpa = write_arpa(tmp_path / "words.arpa")
+    (tmp_path / "words.tsv").write_text("a\ta\nb\tb\nab\ta b\n")
+    loaded = read_package(package)
+    settings = {"kind": "beam_ngram", "lm": str(arpa), "lexicon_file": str(tmp_path / "words.tsv"), "lm_weight": 1.5}
+    config = with_decoding(loaded, settings).config
+    write_package(package, config, loaded.model, loaded.tokenizer, "card", loaded.facts)
+    arpa.unlink()
+    return package
+
+
+def test_the_decoder_goes_with_the_fine_tuned_model(
+    corpus: Path, worded: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Language model and lexicon are copied, and stay where the first package and a run's own have come and gone."""
+    config = tuned_config(corpus, tmp_path / "run", worded)
+    with caplog.at_level(logging.INFO, "asr"):
+        assert train(config) == 0
+    assert "its decoder, beam_ngram, goes with the new model; validation goes on with greedy" in caplog.messages
+    written = tmp_path / "run" / "package"
+    expected = replace(read_package(worded).config.decoding, lm="language/ngram.arpa", lexicon_file="language/lexicon.tsv")
+    assert read_package(written).config.decoding == expected
+    for name in ("ngram.arpa", "lexicon.tsv"):
+        assert (written / "language" / name).read_bytes() == (worded / "language" / name).read_bytes()
+    assert build_decoder(expected, read_package(written).tokenizer, written).writes_words
+    without_dev = replace(config, corpus=replace(config.corpus, dev=[]))
+    worded.rename(tmp_path / "elsewhere")
+    assert train(replace(without_dev, trainer=replace(config.trainer, epochs=2))) == 0
+    assert read_package(written).config.decoding == expected
+    assert (written / "language" / "ngram.arpa").is_file()
+    shutil.rmtree(written)
+    caplog.clear()
+    assert train(replace(without_dev, trainer=replace(config.trainer, epochs=3))) == 0
+    assert any(f"the package is written without the decoder of {worded}" in message for message in caplog.messages)
+    assert read_package(written).config.decoding == DecodingConfig()
+
+
+@pytest.mark.parametrize("override", ["decoding.beam=7", "trainer.new_head=true"])
+def test_the_decoder_stays_behind_where_the_run_has_its_own_or_other_tokens(
+    override: str, corpus: Path, worded: Path, tmp_path: Path
+) -> None:
+    config = tuned_config(corpus, tmp_path / "run", worded, override)
+    assert train(config) == 0
+    assert read_package(tmp_path / "run" / "package").config.decoding == config.decoding
+    assert not (tmp_path / "run" / "package" / "language").exists()
 
 
 @pytest.mark.parametrize(

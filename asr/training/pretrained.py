@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.config import Config, TokensConfig, get, options
+from asr.config import Config, DecodingConfig, TokensConfig, get, options
+from asr.decoding.lexicon import find
 from asr.errors import ConfigError, PackageError
 from asr.option import show
 from asr.package import ModelPackage, read_package
+from asr.parts import LANGUAGE_NAME
 from asr.shipped import find_model
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ FREE = frozenset(
 """Keys of the network that say how it is trained or begun, not what its weights mean."""
 
 _HEAD = "acoustic.head."
+_PARTS = {"lm": "ngram", "lstm": "lstm", "lexicon_file": "lexicon"}
+"""Settings of the decoder that name files, and how those begin in a package's folder of language models."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,14 @@ class Origin:
         Of its weights, as :class:`asr.package.ModelPackage` has it.
     tokens
         The settings that the run's tokenizer was made with: the package's, or the run's own where its head is new.
+    decoding
+        The package's decoder, with whole paths, where the run's package shall have it as well.
     """
 
     package: str
     checkpoint_hash: str
     tokens: TokensConfig
+    decoding: DecodingConfig | None = None
 
     def __str__(self) -> str:
         return f"{self.package} (checkpoint {self.checkpoint_hash})"
@@ -61,6 +68,43 @@ class Origin:
     def to_mapping(self) -> dict[str, Any]:
         """Return what a checkpoint holds."""
         return asdict(self)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Origin:
+        """Return what :meth:`to_mapping` described."""
+        decoding = mapping.get("decoding")
+        return cls(
+            mapping["package"],
+            mapping["checkpoint_hash"],
+            TokensConfig(**mapping["tokens"]),
+            None if decoding is None else DecodingConfig(**decoding),
+        )
+
+    def packaged(self, config: Config, folder: Path) -> Config:
+        """Return a run's configuration as its model package has it.
+
+        Parameters
+        ----------
+        config
+            The run's.
+        folder
+            Where its package will lie, or does already: a language model is taken from there if the first one has gone.
+        """
+        config = replace(config, tokens=self.tokens)
+        if self.decoding is None:
+            return config
+        paths: dict[str, Any] = {}
+        for name, stem in _PARTS.items():
+            path = getattr(self.decoding, name)
+            if path is not None and not Path(path).exists():
+                copies = sorted((folder / LANGUAGE_NAME).glob(f"{stem}*"))
+                if not copies:
+                    logger.warning(
+                        f"{path} is not there any more: the package is written without the decoder of {self.package}"
+                    )
+                    return config
+                paths[name] = f"{LANGUAGE_NAME}/{copies[0].name}"
+        return replace(config, decoding=replace(self.decoding, **paths))
 
 
 def resumed_origin(mapping: Mapping[str, Any] | None, config: Config) -> Origin | None:
@@ -73,7 +117,7 @@ def resumed_origin(mapping: Mapping[str, Any] | None, config: Config) -> Origin 
     config
         The configuration that the run is resumed with.
     """
-    origin = None if mapping is None else Origin(**{**mapping, "tokens": TokensConfig(**mapping["tokens"])})
+    origin = None if mapping is None else Origin.from_mapping(mapping)
     given = config.trainer.pretrained
     if given is not None and (origin is None or given != origin.package):
         logger.warning(f"trainer.pretrained={given} is not read: the run started from {origin or 'random weights'} and goes on")
@@ -172,6 +216,24 @@ def start_from(module: SpeechModule, package: ModelPackage) -> None:
         model.load_state_dict(weights)
     if module.intermediate is not None and not settings.new_head:
         module.intermediate.load_state_dict(package.model.acoustic.head.state_dict())
-    tokens = module.config.tokens if settings.new_head else package.config.tokens
-    module.origin = Origin(str(settings.pretrained), package.checkpoint_hash, tokens)
+    tokens, decoding = module.config.tokens, None
+    if not settings.new_head:
+        tokens, decoding = package.config.tokens, _inherited(module.config.decoding, package)
+    module.origin = Origin(str(settings.pretrained), package.checkpoint_hash, tokens, decoding)
     logger.info(f"starting from {module.origin}{', with a new head' if settings.new_head else ''}")
+    if decoding is not None:
+        logger.info(
+            f"its decoder, {decoding.kind}, goes with the new model; validation goes on with {module.decoder.signature}"
+        )
+
+
+def _inherited(given: DecodingConfig, package: ModelPackage) -> DecodingConfig | None:
+    """Return a package's decoder with whole paths; None where it is the plain one, or the run was given its own."""
+    plain, theirs = DecodingConfig(), package.config.decoding
+    if given != plain or theirs == plain:
+        return None
+    named: dict[str, str | None] = {name: getattr(theirs, name) for name in _PARTS}
+    paths: dict[str, Any] = {
+        name: str(find(path, package.folder).resolve()) for name, path in named.items() if path is not None
+    }
+    return replace(theirs, **paths)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
@@ -308,7 +307,7 @@ def write_best(folder: Path, config: Config, module: SpeechModule) -> None:
     pretrained = None
     if module.origin is not None:
         pretrained = str(module.origin)
-        config = dataclasses.replace(config, tokens=module.origin.tokens)
+        config = module.origin.packaged(config, folder)
     facts = {
         "date": date.today().isoformat(),
         "epoch": module.current_epoch + 1,
