@@ -141,7 +141,7 @@ class CnnConfig:
     frequency_kernels: list[int] = option([5, 3, 3], "kernel size over frequency, odd", unit="bins", low=1, high=99)
     time_strides: list[int] = option([2, 2, 1], "stride over time", low=1, high=8)
     frequency_strides: list[int] = option([2, 2, 2], "stride over frequency", low=1, high=8)
-    norm: str = option("layer", "normalisation after each convolution", choices=("layer", "batch", "none"))
+    norm: str = option("batch", "normalisation after each convolution", choices=("layer", "batch", "none"))
     activation: str = option("relu", "nonlinearity", choices=("relu", "gelu", "silu", "clipped_relu"))
     dropout: float = option(0.1, "dropout after each convolution", low=0.0, high=0.95)
 
@@ -159,7 +159,7 @@ class RecurrentConfig:
     hidden_size: int = option(256, "units in each direction", low=1, high=8192)
     bidirectional: bool = option(True, "read the utterance in both directions; window_mlp: look ahead as well")
     projection: int = option(0, "values to which each layer's output is projected; 0 is no projection", low=0, high=65536)
-    norm: str = option("layer", "normalisation of the input and after each layer", choices=("layer", "batch", "none"))
+    norm: str = option("batch", "normalisation of the input and after each layer", choices=("layer", "batch", "none"))
     dropout: float = option(0.2, "dropout after each layer, one mask for all frames of an utterance", low=0.0, high=0.95)
     activation: str = option("tanh", "of rnn and window_mlp", choices=("tanh", "relu"))
     window: int = option(3, "frames on each side that a layer of window_mlp sees", low=0, high=1000)
@@ -171,7 +171,7 @@ class RecurrentConfig:
         "initial weights of the frame before, gate by gate; identity goes with rnn and activation=relu",
         choices=("xavier", "orthogonal", "identity", "uniform"),
     )
-    forget_bias: float = option(1.0, "initial bias of the forget gate", low=-10.0, high=10.0)
+    forget_bias: float = option(1.0, "initial bias of the forget gate (of the LSTMs)", low=-10.0, high=10.0)
 
 
 @dataclass
@@ -215,7 +215,7 @@ class OptimConfig:
         high=10.0,
     )
     clip_norm: float = option(5.0, "gradients are scaled down to this norm; 0 is off", low=0.0)
-    clip_value: float = option(0.0, "then each value of a gradient is cut to this size; 0 is off", low=0.0)
+    clip_value: float = option(0.0, "after clip_norm, each value of a gradient is cut to this size; 0 is off", low=0.0)
 
 
 @dataclass
@@ -238,7 +238,9 @@ class DecodingConfig:
     log_add: bool = option(
         True, "add up the probabilities of all alignments of a text; false takes that of the best one (all but greedy)"
     )
-    n_best: int = option(1, "hypotheses returned for each utterance (all but greedy)", low=1, high=10000)
+    n_best: int = option(
+        1, "hypotheses returned for each utterance, which json and evaluate -o show (all but greedy)", low=1, high=10000
+    )
     blank_skip: float = option(
         1.0,
         "of neighbouring frames whose blank has a higher probability than this, one is kept (all but greedy); 1.0 is off",
@@ -249,11 +251,13 @@ class DecodingConfig:
         0.0, "taken from the blank's log-probability in each frame", unit="nats", low=-20.0, high=20.0
     )
     prior_weight: float = option(0.0, "weight of the tokens' log priors, which are subtracted", low=0.0, high=10.0)
-    priors: list[float] = option([], "natural logarithms of the tokens' prior probabilities, the blank first; [] is none")
+    priors: list[float] = option(
+        [], "natural logarithms of the tokens' prior probabilities, the blank first, which `asr tune` finds; [] is none"
+    )
     lm: str | None = option(
         None,
-        "n-gram language model of beam_ngram, and where wanted of rescore and fusion: folder of a language model package, or a "
-        "KenLM file (ARPA or binary)",
+        "n-gram language model of beam_ngram, and where wanted of rescore and fusion (the others use none): folder of a "
+        "language model package, or a KenLM file (ARPA or binary)",
     )
     lexicon: bool = option(True, "beam_ngram, rescore and fusion write only words of the lexicon, where there is one")
     optional_boundary: bool = option(
@@ -280,7 +284,10 @@ class DecodingConfig:
     )
     jobs: int = option(1, "processes that decode utterances in parallel (all but greedy)", low=1, high=1024)
     confidence_scale: float = option(
-        1.0, "words' confidences are sigmoid(scale * logit(probability) + length * tokens + bias)", low=0.0, high=100.0
+        1.0,
+        "words' confidences are sigmoid(scale * logit(probability) + length * tokens + bias); `asr tune` finds the three",
+        low=0.0,
+        high=100.0,
     )
     confidence_length: float = option(0.0, "the length in the confidences: for each token of a word", low=-100.0, high=100.0)
     confidence_bias: float = option(0.0, "the bias in the confidences", low=-100.0, high=100.0)
@@ -311,7 +318,7 @@ class TrainerConfig:
         high=4096.0,
     )
     accelerator: str = option("auto", "where to train", choices=("auto", "cpu", "gpu"))
-    devices: int = option(1, "processors of that kind", low=1, high=4096)
+    devices: int = option(1, "GPUs, or on a CPU processes, that train together", low=1, high=4096)
     precision: str = option(
         "auto",
         "auto is bfloat16 mixed precision where the processor has it, float32 elsewhere",

@@ -52,6 +52,12 @@ def test_settings_and_hot_words_of_transcribe(
     assert "fg" not in free.split()
 
 
+def test_other_readings(package: Path, spoken_wav: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["decoding.kind=beam", "decoding.n_best=3"]
+    (segment,) = json.loads(transcribe(package, spoken_wav, *settings, "--format=json", capsys=capsys))["segments"]
+    assert len({segment["text"], *segment["alternatives"]}) == 3
+
+
 def test_python(package: Path, spoken_wav: Path) -> None:
     settings = {"kind": "beam", "beam": 200, "beam_threshold": 200.0, "hot_words": ["fg"], "hot_word_score": 80.0}
     assert "fg" in asr.load_model(package, decoding=settings).transcribe(spoken_wav).text.split()
@@ -66,6 +72,9 @@ def test_python(package: Path, spoken_wav: Path) -> None:
         (["--hotwords", "zebra", "FILE"], "decoding.kind=beam"),
         (["--decoding", "kind=beam_ngram", "FILE"], "decoding.lm"),
         (["--decoding", "kind=beam", "--hotwords", "42", "FILE"], "'42'"),
+        (["--decoding", "lm=words.arpa", "FILE"], "decoding.lm: decoding.kind=greedy uses no such language model"),
+        (["--decoding", "kind=beam", "--decoding", "lm_weight=2", "FILE"], "kind to beam_ngram or rescore or fusion"),
+        (["--decoding", "kind=beam_ngram", "--decoding", "lstm=x", "FILE"], "decoding.lstm: decoding.kind=beam_ngram uses no"),
     ],
 )
 def test_wrong_arguments(

@@ -91,6 +91,17 @@ def test_command_prints_and_writes(package: Path, manifests: Path, tmp_path: Pat
     assert summary["utterances"] == 5
 
 
+def test_other_readings_are_written_and_settings_take_two_forms(package: Path, manifests: Path, tmp_path: Path) -> None:
+    settings = ["decoding.kind=beam", "--decoding", "n_best=3"]
+    command = ["evaluate", str(package), "tiny/dev", *settings, "--manifests", str(manifests), "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    for line in (tmp_path / "out" / "tiny-dev.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        scores = [reading["log_score"] for reading in row["n_best"]]
+        assert (len(scores), scores) == (3, sorted(scores, reverse=True))
+        assert (row["n_best"][0]["text"], scores[0]) == (row["hypothesis"], row["log_score"])
+
+
 def test_bad_audio_is_named_counted_and_left_out(
     package: Path, manifests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

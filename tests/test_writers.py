@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 from datetime import timedelta
@@ -73,6 +74,13 @@ def test_json_with_words() -> None:
             {"text": "no", "start_s": 0.5, "end_s": 1.0, "confidence": 0.5},
         ],
     }
+
+
+def test_json_with_other_readings() -> None:
+    segment = dataclasses.replace(PLAIN.segments[0], alternatives=("o", "owe"))
+    first, second = json.loads(render(dataclasses.replace(PLAIN, segments=(segment, PLAIN.segments[1])), "json"))["segments"]
+    assert first["alternatives"] == ["o", "owe"]
+    assert "alternatives" not in second
 
 
 def test_srt() -> None:

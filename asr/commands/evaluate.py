@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr.commands.overrides import add_hot_words, is_override, with_overrides
+from asr.commands.overrides import add_decoding, add_hot_words, given_overrides, is_override, with_overrides
 from asr.data.manifest import manifest_stem
 from asr.errors import ConfigError
 from asr.shipped import find_model
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-s", type=float, default=160.0, metavar="S", help="audio recognised at once (%(default)g s)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    add_decoding(parser)
     add_hot_words(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="also write DIR/<manifest>.jsonl and .json")
     parser.add_argument(
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         check_output_folder(folder)
     corpora = {name: read_manifest(name, args.folder) for name in names}
     package = read_package(find_model(args.model), args.device)
-    config = with_overrides(package.config, [item for item in args.manifests if is_override(item)], args.hotwords)
+    config = with_overrides(package.config, given_overrides(args), args.hotwords)
     decoder = build_decoder(config.decoding, package.tokenizer, package.folder)
     n_left_out = 0
     for name, cuts in corpora.items():

@@ -12,11 +12,18 @@ if TYPE_CHECKING:
     from asr.config import Config
 
 _OVERRIDE = "decoding."
+_WITH_NGRAM, _WITH_LSTM = ("beam_ngram", "rescore", "fusion"), ("rescore", "fusion")
+_USED_BY = {"lm": _WITH_NGRAM, "lm_weight": _WITH_NGRAM, "lstm": _WITH_LSTM, "lstm_weight": _WITH_LSTM}
 
 
 def is_override(item: str) -> bool:
     """Say whether an argument sets something, and is not the name of a file or manifest."""
     return item.startswith(_OVERRIDE) and "=" in item
+
+
+def given_overrides(args: argparse.Namespace) -> list[str]:
+    """Return settings that stand among the manifests, and behind ``--decoding``."""
+    return [*filter(is_override, args.manifests), *args.decoding]
 
 
 def add_hot_words(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +36,7 @@ def add_hot_words(parser: argparse.ArgumentParser) -> None:
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
-    """Declare the argument that sets the decoder, for commands whose other arguments are files."""
+    """Declare the argument that sets the decoder."""
     parser.add_argument(
         "--decoding",
         action="append",
@@ -61,7 +68,7 @@ def with_overrides(config: Config, overrides: Sequence[str], hot_words: str | No
     Raises
     ------
     ConfigError
-        For an unknown key, a wrong type, or a value out of range.
+        For an unknown key, a wrong type, a value out of range, or a language model that the kind of decoder does not use.
     """
     import dataclasses
 
@@ -70,6 +77,7 @@ def with_overrides(config: Config, overrides: Sequence[str], hot_words: str | No
     from asr.config import from_mapping
 
     mapping = dataclasses.asdict(config)
+    given: list[str] = []
     for override in overrides:
         key, _, value = override.removeprefix(_OVERRIDE).partition("=")
         node = mapping["decoding"]
@@ -78,6 +86,7 @@ def with_overrides(config: Config, overrides: Sequence[str], hot_words: str | No
             node = node.setdefault(section, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"unknown key {_OVERRIDE}{key}: {section} is a single value and holds no {leaf}")
+        given.append(key)
         try:
             node[leaf] = yaml.safe_load(value)
         except yaml.YAMLError:
@@ -86,4 +95,11 @@ def with_overrides(config: Config, overrides: Sequence[str], hot_words: str | No
         from asr.decoding.hotwords import read_hot_words
 
         mapping["decoding"]["hot_words"] = [*mapping["decoding"]["hot_words"], *read_hot_words(hot_words)]
-    return from_mapping(mapping)
+    result = from_mapping(mapping)
+    for key in given:
+        if key in _USED_BY and result.decoding.kind not in _USED_BY[key]:
+            raise ConfigError(
+                f"{_OVERRIDE}{key}: decoding.kind={result.decoding.kind} uses no such language model; set decoding.kind to "
+                f"{' or '.join(_USED_BY[key])}"
+            )
+    return result

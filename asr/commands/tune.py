@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.overrides import is_override, with_overrides
+from asr.commands.overrides import add_decoding, given_overrides, is_override, with_overrides
 from asr.errors import ConfigError
 from asr.shipped import find_model
 
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="names such as librispeech/dev-clean, or paths; settings of the decoder, such as decoding.beam=100, which are "
         "not searched",
     )
+    add_decoding(parser)
     parser.add_argument(
         "--keys",
         nargs="+",
@@ -78,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tune; 130 if the search was interrupted, 2 if an utterance had to be left out, 0 otherwise."""
     names = [item for item in args.manifests if not is_override(item)]
-    overrides = [item for item in args.manifests if is_override(item)]
+    overrides = given_overrides(args)
     _check(args, names)
     from asr.data.manifest import check_output_folder, read_manifest
     from asr.package import check_updatable, read_package

@@ -109,7 +109,10 @@ class Evaluation:
         lines, summary = folder / f"{stem}.jsonl", folder / f"{stem}.json"
         with replacing(lines) as stream:
             for utterance in self.score.utterances:
-                row = {**utterance.to_mapping(), "log_score": self.hypotheses[utterance.id].score}
+                hypothesis = self.hypotheses[utterance.id]
+                row = {**utterance.to_mapping(), "log_score": hypothesis.score}
+                if len(hypothesis.n_best) > 1:
+                    row["n_best"] = [{"text": other.text, "log_score": other.score} for other in hypothesis.n_best]
                 stream.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
         with replacing(summary) as stream:
             stream.write((json.dumps(self.to_mapping(), ensure_ascii=False, indent=2) + "\n").encode("utf-8"))

@@ -296,7 +296,8 @@ class Recogniser:
             return
         start_s, end_s = window.start / self.sample_rate, window.end / self.sample_rate
         words = tuple(_later(word, start_s) for word in hypothesis.words)
-        segment = Segment(start_s, end_s, hypothesis.text, words)
+        others = tuple(other.text for other in hypothesis.n_best[1:])
+        segment = Segment(start_s, end_s, hypothesis.text, words, others)
         if held is not None:
             if window.shared:
                 cut_s = seam(held.words, words, start_s, start_s + window.shared / self.sample_rate)

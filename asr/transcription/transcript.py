@@ -19,12 +19,16 @@ class Segment:
         What was said in it; never empty.
     words
         Its words with their times in the whole audio and their confidences, where they were asked for.
+    alternatives
+        Other texts that it may be, the likeliest first, where ``decoding.n_best`` asks for more than one. A stretch that was
+        cut where there is no pause has none.
     """
 
     start_s: float
     end_s: float
     text: str
     words: tuple[Word, ...] = ()
+    alternatives: tuple[str, ...] = ()
 
     @property
     def confidence(self) -> float | None:

@@ -25,9 +25,9 @@ def render(transcript: Transcript, format: str, layout: SubtitleLayout | None = 
     format
         ``txt``: the text alone. ``json``: one line with the keys file, channel, duration_s, text, segments (start_s, end_s,
         text) and model (name, checkpoint); segments whose words were found have also confidence and words (text, start_s,
-        end_s, confidence). ``srt``, ``vtt``: SubRip and WebVTT subtitles. ``tsv``: a header, then start and end (ms) and text
-        of each segment, divided by tabs. ``ctm``: for each word recording, channel (from 1), start and duration (s), text,
-        confidence, as NIST's sclite reads them.
+        end_s, confidence), and those with other readings have alternatives (texts). ``srt``, ``vtt``: SubRip and WebVTT
+        subtitles. ``tsv``: a header, then start and end (ms) and text of each segment, divided by tabs. ``ctm``: for each word
+        recording, channel (from 1), start and duration (s), text, confidence, as NIST's sclite reads them.
     layout
         What subtitles may look like; by default what :class:`SubtitleLayout` says.
 
@@ -88,6 +88,8 @@ def _segment(segment: Segment) -> dict[str, Any]:
             }
             for word in segment.words
         ]
+    if segment.alternatives:
+        mapping["alternatives"] = list(segment.alternatives)
     return mapping
 
 
