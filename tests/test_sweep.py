@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -118,6 +119,21 @@ def test_a_failure_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.
     assert sweep(jobs_of(tmp_path, "seed=1,2"), tmp_path, say=said.append) == 1
     assert said[-1] == "1 of 2 runs failed: seed=1"
     assert "| 2 |" in (tmp_path / "results.md").read_text()
+
+
+def test_a_run_that_is_killed_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the kernel, for want of memory: its code is negative."""
+    train = fake({}, [])
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+        code = train(None, *command[3:]) if command[3] == "train" else -9
+        return subprocess.CompletedProcess(command, code)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    said: list[str] = []
+    assert sweep(jobs_of(tmp_path, "seed=1,2"), tmp_path, parts=["mine/test"], say=said.append) == 1
+    assert "seed=1 failed with exit code 137" in said
+    assert any(text.startswith("2 of 2 runs failed") for text in said)
 
 
 def test_an_interruption_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

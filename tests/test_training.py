@@ -328,6 +328,24 @@ def test_utterances_that_cannot_be_trained_on_are_named(corpus: Path, tmp_path: 
     assert [item["id"] for item in report] == ["odd-000", "odd-002"]
 
 
+def test_utterances_that_cannot_be_fitted_are_no_part_of_the_loss_on_dev(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_corpus(tmp_path, "odd", ["abc", "aab"])
+    first, second = (json.loads(line) for line in (tmp_path / "odd.jsonl").read_text().splitlines())
+    first["supervisions"][0]["text"] = "abcabcabcabcabc" * 3
+    for name, items in (("some", [first, second]), ("all", [first])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+        caplog.clear()
+        config = small_config(corpus, tmp_path / name, f"corpus.dev=[{tmp_path}/{name}.jsonl]", "trainer.epochs=1")
+        with caplog.at_level(logging.INFO, "asr"):
+            assert train(config) == 0
+        assert f"1 of {len(items)} utterances of corpus.dev are not part of dev/loss:" in caplog.messages
+        assert any(message.startswith("  odd-000: 45 tokens need 45 output frames") for message in caplog.messages)
+        (epoch,) = [message for message in caplog.messages if "dev loss" in message]
+        assert "inf" not in epoch
+
+
 def test_unknown_characters_are_refused_before_training(corpus: Path, tmp_path: Path) -> None:
     config = small_config(corpus, tmp_path / "run", "tokens.alphabet=' ab'")
     with pytest.raises(DataError, match=r"(?s)corpus\.train: \d+ of 48 transcripts cannot be written .*train-0\d\d.*'c'"):

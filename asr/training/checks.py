@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,18 +74,40 @@ def find_fault(cut: Cut, config: Config, tokenizer: Tokenizer, model: SpeechMode
     tokens = tokenizer.encode(transcript(cut))
     if not tokens:
         return LeftOut(cut.id, "empty transcript", f"{transcript(cut)!r} is empty after normalisation")
-    fastest = max(config.augment.speed, default=1.0)
-    n_samples = int(cut.duration * config.frontend.sample_rate / max(1.0, fastest)) - 1
-    n_frames = int(model.output_lengths(torch.tensor([n_samples]))[0])
-    needed = minimum_frames(tokens)
-    if n_frames < needed:
+    fastest = max(1.0, *config.augment.speed)
+    if missing := _frames_missing(cut, tokens, fastest, config, model):
         detail = (
-            f"{len(tokens)} tokens need {needed} output frames (one a token, one more for each doubled token) but "
-            f"{cut.duration:.2f} s give {n_frames} at speed {fastest:g}; lower model.cnn.time_strides or augment.speed, or see "
-            f"whether the transcript belongs to this audio"
+            f"{missing} at speed {fastest:g}; lower model.cnn.time_strides or augment.speed, or see whether the transcript "
+            "belongs to this audio"
         )
         return LeftOut(cut.id, "transcript too long for the audio", detail)
     return None
+
+
+def _frames_missing(cut: Cut, tokens: Sequence[int], speed: float, config: Config, model: SpeechModel) -> str | None:
+    """Say how many output frames an utterance has and needs where they do not suffice."""
+    n_samples = int(cut.duration * config.frontend.sample_rate / speed) - 1
+    n_frames = int(model.output_lengths(torch.tensor([n_samples]))[0])
+    if n_frames >= minimum_frames(tokens):
+        return None
+    return (
+        f"{len(tokens)} tokens need {minimum_frames(tokens)} output frames (one a token, one more for each doubled token) but "
+        f"{cut.duration:.2f} s give {n_frames}"
+    )
+
+
+def name_unfit(cuts: CutSet, config: Config, tokenizer: Tokenizer, model: SpeechModel) -> None:
+    """Log the utterances for validation whose loss is infinite: they count in WER and CER alone."""
+    unfit = {
+        cut.id: missing
+        for cut in cuts
+        if (missing := _frames_missing(cut, tokenizer.encode(transcript(cut)), 1.0, config, model))
+    }
+    if not unfit:
+        return
+    logger.warning(f"{len(unfit)} of {len(cuts)} utterances of corpus.dev are not part of dev/loss:")
+    for name, missing in list(unfit.items())[:SHOWN]:
+        logger.warning(f"  {name}: {missing}")
 
 
 def leave_out_untrainable(

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from asr.config import Config
-from asr.ctc import consistency_loss, ctc_loss
+from asr.ctc import consistency_loss, ctc_loss, minimum_frames
 from asr.data.augment import SpecAugment
 from asr.data.batch import Batch
 from asr.decoding import build_decoder
@@ -189,10 +189,10 @@ class SpeechModule(LightningModule):
         Failure
             If the device's memory does not hold the batch.
         """
-        state = torch.get_rng_state()
         buffers = {name: buffer.clone() for name, buffer in self.named_buffers()}  # batch normalisation's statistics
+        devices = [self.device] if self.device.type == "cuda" else []
         try:
-            with self.trainer.precision_plugin.forward_context():
+            with torch.random.fork_rng(devices), self.trainer.precision_plugin.forward_context():
                 loss = self.training_loss(batch.to(self.device))
             loss.backward()
         except torch.OutOfMemoryError as error:
@@ -202,7 +202,6 @@ class SpeechModule(LightningModule):
                 f"{self.config.trainer.max_duration_s:g})."
             ) from error
         finally:
-            torch.set_rng_state(state)
             with torch.no_grad():
                 for name, buffer in self.named_buffers():
                     buffer.copy_(buffers[name])
@@ -229,8 +228,11 @@ class SpeechModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         log_probs, n_out = self.finished_model(batch.waveforms, batch.n_samples)
         targets = self.encode(batch)
-        self.validation.loss += ctc_loss(log_probs, n_out, targets, normalise=False).item()
-        self.validation.n_tokens += sum(map(len, targets))
+        fits = [row for row, tokens in enumerate(targets) if n_out[row] >= minimum_frames(tokens)]
+        if fits:  # the loss of the others is infinite
+            fitting = [targets[row] for row in fits]
+            self.validation.loss += ctc_loss(log_probs[fits], n_out[fits], fitting, normalise=False).item()
+            self.validation.n_tokens += sum(map(len, fitting))
         for utterance, text, hypothesis in zip(batch.ids, batch.texts, self.decoder.decode(log_probs, n_out), strict=True):
             self.validation.references[utterance] = self.decoder.reference(text)
             self.validation.hypotheses[utterance] = hypothesis.text

@@ -29,7 +29,7 @@ from asr.model.device import has_bfloat16
 from asr.package import ModelPackage, check_replaceable, write_package
 from asr.text import Tokenizer, build_tokenizer
 from asr.training.checkpoints import LAST, Checkpoints, RandomState, Stopped
-from asr.training.checks import check_transcripts, leave_out_untrainable
+from asr.training.checks import check_transcripts, leave_out_untrainable, name_unfit
 from asr.training.data import SpeechData
 from asr.training.gradient_flow import GradientFlow
 from asr.training.module import SpeechModule
@@ -87,6 +87,8 @@ def train(config: Config) -> int:
         dev = read_dev(config, tokenizer)
         set_up_torch(config)
         sized = SpeechModel(config.frontend, config.model, len(tokenizer))
+        if dev is not None:
+            name_unfit(dev, config, tokenizer, sized)
         report = folder / "left-out.jsonl" if is_main else None
         data = SpeechData(leave_out_untrainable(cuts, config, tokenizer, sized, report), dev, config)
         epoch_batches = count_batches(data.train, config, world_size=config.trainer.devices)

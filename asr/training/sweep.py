@@ -176,13 +176,18 @@ def table(jobs: Sequence[Job], parts: Sequence[str]) -> str:
 
 
 def _asr(log: Path | None, *arguments: str) -> int:
-    """Run a command in a process of its own and return its exit code; what it prints is added to the log where one is named."""
+    """Run a command in a process of its own and return its exit code; what it prints is added to the log where one is named.
+
+    A process that a signal has ended has the code that a shell gives it: 128 and the signal's number.
+    """
     command = [sys.executable, "-m", "asr", *arguments]
     if log is None:
-        return subprocess.run(command, check=False).returncode
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        return subprocess.run(command, check=False, stdout=output, stderr=output).returncode
+        code = subprocess.run(command, check=False).returncode
+    else:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            code = subprocess.run(command, check=False, stdout=output, stderr=output).returncode
+    return code if code >= 0 else 128 - code
 
 
 def _is_complete(job: Job) -> bool:
