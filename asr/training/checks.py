@@ -74,7 +74,7 @@ def find_fault(cut: Cut, config: Config, tokenizer: Tokenizer, model: SpeechMode
     tokens = tokenizer.encode(transcript(cut))
     if not tokens:
         return LeftOut(cut.id, "empty transcript", f"{transcript(cut)!r} is empty after normalisation")
-    fastest = max(1.0, *config.augment.speed)
+    fastest = max([1.0, *config.augment.speed])
     if missing := _frames_missing(cut, tokens, fastest, config, model):
         detail = (
             f"{missing} at speed {fastest:g}; lower model.cnn.time_strides or augment.speed, or see whether the transcript "
