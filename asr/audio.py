@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from asr.container import check_length, container_blocks, container_rate, for_library, probe_container
+from asr.container import GuardedFile, check_length, container_blocks, container_rate, probe_container
 from asr.errors import AudioError
 
 Source = str | Path | bytes | BinaryIO
@@ -78,8 +79,8 @@ def load_audio(
     Raises
     ------
     AudioError
-        There is no such file, or it is empty, truncated, corrupt, no audio at all, without such a channel, or holds values
-        that are no numbers.
+        There is no such file, or it cannot be read, is empty, truncated, corrupt, no audio at all, without such a channel,
+        or holds values that are no numbers.
 
     Examples
     --------
@@ -104,17 +105,14 @@ def probe_audio(source: Source) -> AudioInfo:
     AudioError
         The file is missing, empty or no audio, or its header promises more than it holds.
     """
-    import soundfile
-
     name = _name(source)
-    with _opened(source, name) as (stream, _):
-        try:
-            with _soundfile(stream) as audio:
-                _check_wav_size(audio, name)
+    with _opened(source, name) as file:
+        audio, why = _soundfile(file)
+        if audio is None:
+            info = AudioInfo(*probe_container(file, why))
+        else:
+            with audio:
                 info = AudioInfo(audio.samplerate, audio.frames, audio.channels)
-        except soundfile.LibsndfileError as error:
-            stream.seek(0)
-            info = AudioInfo(*probe_container(stream, name, error.error_string))
     _check_rate(info.sample_rate, name)
     if info.n_samples <= 0:
         raise AudioError(f"{name}: holds no audio samples")
@@ -139,8 +137,8 @@ def stream_audio(
         ``(sample,)`` float32 mono; the blocks joined equal what :func:`load_audio` returns.
     """
     name = _name(source)
-    with _opened(source, name) as (stream, _):
-        source_rate, blocks = _blocks(stream, name, block_s)
+    with _opened(source, name) as file:
+        source_rate, blocks = _blocks(file, block_s)
         waveforms = (_to_mono(block, name, channel) for block in blocks)
         yield from resample_blocks(waveforms, source_rate, sample_rate, name)
 
@@ -271,8 +269,8 @@ def _name(source: Source) -> str:
 
 
 @contextmanager
-def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a source for reading; yields the stream and its size in bytes."""
+def _opened(source: Source, name: str) -> Iterator[GuardedFile]:
+    """Open a source for reading."""
     if isinstance(source, (str, Path)):
         try:
             mode = os.stat(source).st_mode
@@ -288,7 +286,11 @@ def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, int]]:
         owned = True
     else:
         stream, owned = (io.BytesIO(source), True) if isinstance(source, bytes) else (source, False)
+    file = GuardedFile(stream, name)
     try:
+        if isinstance(file.read(0), str):
+            raise AudioError(f"{name}: is open as text, expected a binary file object; open it with the mode 'rb'")
+        file.check()
         try:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(0)
@@ -296,7 +298,7 @@ def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, int]]:
             raise AudioError(f"{name}: cannot seek in it ({error}); save its content to a file first") from None
         if size == 0:
             raise AudioError(f"{name}: is empty (0 bytes), expected an audio file")
-        yield stream, size
+        yield file
     finally:
         if owned:
             stream.close()
@@ -306,15 +308,12 @@ def _decode(source: Source, name: str, offset_s: float, duration_s: float | None
     """Decode to ``(sample, channel)`` float32 and the source's own sample rate."""
     import soundfile
 
-    with _opened(source, name) as (stream, _):
-        try:
-            audio = _soundfile(stream)
-        except soundfile.LibsndfileError as error:
-            stream.seek(0)
-            return _decode_container(stream, name, offset_s, duration_s, error.error_string)
+    with _opened(source, name) as file:
+        audio, why = _soundfile(file)
+        if audio is None:
+            return _decode_container(file, offset_s, duration_s, why)
         with audio:
             _check_rate(audio.samplerate, name)
-            _check_wav_size(audio, name)
             start = round(offset_s * audio.samplerate)
             n_wanted = audio.frames - start
             if duration_s is not None:
@@ -325,23 +324,33 @@ def _decode(source: Source, name: str, offset_s: float, duration_s: float | None
                 if start:
                     audio.seek(start)
             except soundfile.LibsndfileError as error:
+                file.check()
                 raise AudioError(f"{name}: is truncated or corrupt: {error}") from None
             # By blocks, since the memory for what a header promises may be more than there is.
-            blocks = list(_soundfile_blocks(audio, name, n_wanted, _READ_AT_ONCE))
+            blocks = list(_soundfile_blocks(audio, file, n_wanted, _READ_AT_ONCE))
             return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), audio.samplerate
 
 
-def _soundfile(stream: BinaryIO) -> Any:
-    """Open with libsndfile what is in the file, whatever its name: one that ends in .raw would be taken for bare samples."""
+def _soundfile(file: GuardedFile) -> tuple[Any, str]:
+    """Open with libsndfile; ``None`` and the reason for what PyAV has to read, the file at its start again."""
     import soundfile
 
-    return soundfile.SoundFile(for_library(stream))
+    try:
+        # What is in the file counts, not its name: one that ends in .raw would be taken for bare samples.
+        audio = soundfile.SoundFile(SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell))
+    except soundfile.LibsndfileError as error:
+        why = error.error_string
+    else:
+        file.check()
+        _check_wav_size(audio, file.name)
+        return audio, ""
+    file.check()
+    file.seek(0)
+    return None, why
 
 
-def _decode_container(
-    stream: BinaryIO, name: str, offset_s: float, duration_s: float | None, why: str
-) -> tuple[np.ndarray, int]:
-    rate, blocks = _container_blocks(stream, name, why)
+def _decode_container(file: GuardedFile, offset_s: float, duration_s: float | None, why: str) -> tuple[np.ndarray, int]:
+    rate, blocks = _container_blocks(file, why)
     decoded = list(blocks)
     samples = np.concatenate(decoded) if decoded else np.zeros((0, 1), np.float32)
     start = round(offset_s * rate)
@@ -349,11 +358,11 @@ def _decode_container(
     return samples[start:end], rate
 
 
-def _container_blocks(stream: BinaryIO, name: str, why: str) -> tuple[int, Iterator[np.ndarray]]:
-    rate = container_rate(stream, name, why)
-    _check_rate(rate, name)
-    stream.seek(0)
-    return rate, container_blocks(stream, name, why)
+def _container_blocks(file: GuardedFile, why: str) -> tuple[int, Iterator[np.ndarray]]:
+    rate = container_rate(file, why)
+    _check_rate(rate, file.name)
+    file.seek(0)
+    return rate, container_blocks(file, why)
 
 
 def _check_rate(sample_rate: int, name: str) -> None:
@@ -392,21 +401,16 @@ def _to_mono(samples: np.ndarray, name: str, channel: int | None) -> np.ndarray:
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
-def _blocks(stream: BinaryIO, name: str, block_s: float) -> tuple[int, Iterator[np.ndarray]]:
+def _blocks(file: GuardedFile, block_s: float) -> tuple[int, Iterator[np.ndarray]]:
     """Return the source's sample rate and ``(sample, channel)`` blocks of it."""
-    import soundfile
-
-    try:
-        audio = _soundfile(stream)
-    except soundfile.LibsndfileError as error:
-        stream.seek(0)
-        return _container_blocks(stream, name, error.error_string)
-    _check_rate(audio.samplerate, name)
-    _check_wav_size(audio, name)
-    return audio.samplerate, _soundfile_blocks(audio, name, audio.frames, max(1, round(block_s * audio.samplerate)))
+    audio, why = _soundfile(file)
+    if audio is None:
+        return _container_blocks(file, why)
+    _check_rate(audio.samplerate, file.name)
+    return audio.samplerate, _soundfile_blocks(audio, file, audio.frames, max(1, round(block_s * audio.samplerate)))
 
 
-def _soundfile_blocks(audio: Any, name: str, n_wanted: int, n_block: int) -> Iterator[np.ndarray]:
+def _soundfile_blocks(audio: Any, file: GuardedFile, n_wanted: int, n_block: int) -> Iterator[np.ndarray]:
     import soundfile
 
     n_read = 0
@@ -415,9 +419,12 @@ def _soundfile_blocks(audio: Any, name: str, n_wanted: int, n_block: int) -> Ite
             try:
                 block = audio.read(min(n_block, n_wanted - n_read), dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
-                raise AudioError(f"{name}: is truncated or corrupt after {n_read / audio.samplerate:.2f} s: {error}") from None
+                file.check()
+                read_s = n_read / audio.samplerate
+                raise AudioError(f"{file.name}: is truncated or corrupt after {read_s:.2f} s: {error}") from None
+            file.check()
             if len(block) == 0:
                 break
             n_read += len(block)
             yield block
-        check_length(n_read, n_wanted, audio.samplerate, name)
+        check_length(n_read, n_wanted, audio.samplerate, file.name)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,10 +19,12 @@ from asr.audio import check_waveform, load_audio, probe_audio, resample, stream_
 from asr.errors import AudioError
 
 
-def write_m4a(path: Path, waveform: np.ndarray, sample_rate: int, *, index_first: bool = False) -> None:
+def write_m4a(
+    path: Path, waveform: np.ndarray, sample_rate: int, *, index_first: bool = False, format: str = "ipod", codec: str = "aac"
+) -> None:
     options = {"movflags": "faststart"} if index_first else {}
-    with av.open(str(path), "w", format="ipod", options=options) as container:
-        stream = container.add_stream("aac", rate=sample_rate, layout="mono")
+    with av.open(str(path), "w", format=format, options=options) as container:
+        stream: Any = container.add_stream(codec, rate=sample_rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(waveform[None, :].astype(np.float32), format="fltp", layout="mono")
         frame.sample_rate = sample_rate
         for packet in (*stream.encode(frame), *stream.encode(None)):
@@ -181,6 +186,52 @@ def test_wav_without_samples(tmp_path: Path) -> None:
     ):
         with pytest.raises(AudioError, match="holds no audio samples"):
             read()
+
+
+class FailingDisk(io.BytesIO):
+    """A file of which a part cannot be read."""
+
+    def __init__(self, content: bytes, first: float, last: float) -> None:
+        super().__init__(content)
+        self.bad = range(int(first * len(content)), int(last * len(content)))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        start = self.tell()
+        content = super().read(size)
+        if start < self.bad.stop and start + len(content) > self.bad.start:
+            raise OSError(errno.EIO, "Input/output error")
+        return content
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "m4a", "aac"])
+@pytest.mark.parametrize(("first", "last"), [(0.0, 0.01), (0.4, 0.6), (0.9, 1.0)])
+def test_reads_that_fail_are_no_end_of_the_file(
+    tmp_path: Path, suffix: str, first: float, last: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"noise.{suffix}"
+    noise = 0.1 * np.random.default_rng(0).standard_normal(5 * SAMPLE_RATE)
+    if suffix in ("m4a", "aac"):
+        write_m4a(path, noise, SAMPLE_RATE, format="ipod" if suffix == "m4a" else "adts")
+    else:
+        opus = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
+        soundfile.write(path, noise, SAMPLE_RATE, **opus)
+    readers: tuple[Callable[[FailingDisk], object], ...] = (
+        lambda file: load_audio(file, SAMPLE_RATE),
+        lambda file: list(stream_audio(file, SAMPLE_RATE, 1.0)),
+    )
+    for read in readers:
+        with pytest.raises(AudioError, match="audio bytes: cannot be read: Input/output error"):
+            read(FailingDisk(path.read_bytes(), first, last))
+    assert capfd.readouterr().err == ""
+
+
+def test_file_objects_that_cannot_be_read(tone_wav: Path) -> None:
+    with tone_wav.open(encoding="latin-1") as file, pytest.raises(AudioError, match=r"tone\.wav: is open as text.*'rb'"):
+        load_audio(file, SAMPLE_RATE)  # type: ignore[arg-type]
+    with tone_wav.open("rb") as closed:
+        pass
+    with pytest.raises(AudioError, match=r"tone\.wav: cannot be read: .*closed file"):
+        load_audio(closed, SAMPLE_RATE)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
