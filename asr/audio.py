@@ -26,7 +26,9 @@ from asr.errors import AudioError
 Source = str | Path | bytes | BinaryIO
 
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
-_RIFF_STREAMED = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # sizes that a program writes when it does not know the length yet
+_UNKNOWN_RIFF_SIZES = (1 << 31, 1 << 32)  # a program that cannot know a size writes one just below or above
+_UNKNOWN_RIFF_MARGIN = 1 << 16
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more where a header gives no length
 _READ_AT_ONCE = 1 << 22  # samples of each channel
 _LARGEST_SAMPLE = 2.0**31  # of 32-bit integers that were never scaled; the power of much larger ones overflows
 
@@ -343,7 +345,10 @@ def _soundfile(file: GuardedFile) -> tuple[Any, str]:
     else:
         file.check()
         _check_wav_size(audio, file.name)
-        return audio, ""
+        if audio.frames < _UNKNOWN_FRAMES and not _is_unfinished_wav(audio, file):
+            return audio, ""
+        audio.close()
+        why = "its header gives no length"
     file.check()
     file.seek(0)
     return None, why
@@ -380,8 +385,24 @@ def _check_wav_size(audio: Any, name: str) -> None:
         declared, found, actual = line.partition(" (should be ")
         if found and declared.strip().startswith("data"):
             promised, present = int(declared.split(":")[1]), int(actual.rstrip(")"))
-            if promised > present and promised not in _RIFF_STREAMED:
+            if promised > present and not _is_unknown(promised):
                 raise AudioError(f"{name}: is truncated: its header promises {promised} bytes of audio, {present} are there")
+
+
+def _is_unfinished_wav(audio: Any, file: GuardedFile) -> bool:
+    """Whether a wav without samples holds some, since its recorder was stopped before it wrote their number into the header."""
+    if audio.format not in ("WAV", "WAVEX") or audio.frames:
+        return False
+    file.seek(0)
+    header = file.read(1 << 16)
+    data, riff_size = header.find(b"data"), int.from_bytes(header[4:8], "little")
+    # Where the whole file has a true size, that of the data is true as well.
+    return header.startswith(b"RIFF") and len(header) > data + 8 and (riff_size <= data or _is_unknown(riff_size))
+
+
+def _is_unknown(size: int) -> bool:
+    """Whether a size in a RIFF header (bytes) is what a program writes that cannot know it."""
+    return size == 0 or any(abs(size - limit) <= _UNKNOWN_RIFF_MARGIN for limit in _UNKNOWN_RIFF_SIZES)
 
 
 def _to_mono(samples: np.ndarray, name: str, channel: int | None) -> np.ndarray:

@@ -188,6 +188,65 @@ def test_wav_without_samples(tmp_path: Path) -> None:
             read()
 
 
+def streamed_wav(riff_size: int, data_size: int, more: bytes = b"") -> bytes:
+    """Half a second of a tone behind a header whose sizes are given."""
+    stream = io.BytesIO()
+    soundfile.write(stream, tone(), SAMPLE_RATE, format="WAV")
+    content = bytearray(stream.getvalue() + more)
+    content[4:8], content[40:44] = struct.pack("<I", riff_size), struct.pack("<I", data_size)
+    return bytes(content)
+
+
+def assert_read(content: bytes, expected: np.ndarray, atol: float = 1e-4) -> None:
+    """Every reader finds these samples in a file."""
+    np.testing.assert_allclose(load_audio(content, SAMPLE_RATE), expected, atol=atol)
+    np.testing.assert_allclose(np.concatenate(list(stream_audio(content, SAMPLE_RATE, 0.1))), expected, atol=atol)
+    start, end = SAMPLE_RATE // 8, SAMPLE_RATE // 4
+    part = load_audio(content, SAMPLE_RATE, offset_s=1 / 8, duration_s=1 / 8)
+    np.testing.assert_allclose(part, expected[start:end], atol=atol)
+    assert probe_audio(content).n_samples == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("riff_size", "data_size"),
+    [
+        pytest.param(0x7FFFF024, 0x7FFFF000, id="SoX"),
+        pytest.param(0x80000024, 0x80000000, id="arecord"),
+        pytest.param(0xFFFFFFFF, 0xFFFFFFFF, id="FFmpeg"),
+        pytest.param(0xFFFFFFFF, 0xFFFFFFFF - 36, id="largest"),
+        pytest.param(0x7FFFFFFF, 0x7FFFFFFF - 36, id="largest signed"),
+        pytest.param(8, 0, id="libsndfile"),
+        pytest.param(36, 0, id="no samples yet"),
+        pytest.param(0, 0, id="zeros"),
+        pytest.param(0xFFFFFFFF, 0, id="no data"),
+    ],
+)
+def test_wav_written_without_knowing_its_length(riff_size: int, data_size: int) -> None:
+    assert_read(streamed_wav(riff_size, data_size), tone())
+
+
+def test_wav_of_three_gigabytes_that_is_truncated() -> None:
+    with pytest.raises(AudioError, match="is truncated: its header promises 3221225472 bytes of audio, 16000 are there"):
+        load_audio(streamed_wav(0xC0000024, 0xC0000000), SAMPLE_RATE)
+
+
+def test_wav_without_samples_but_with_a_comment() -> None:
+    empty = streamed_wav(0, 0)[:44] + b"LIST" + struct.pack("<I", 400) + b"INFO" + bytes(396)
+    for riff_size in (len(empty) - 8, len(empty) - 9):
+        with pytest.raises(AudioError, match="holds no audio samples"):
+            load_audio(empty[:4] + struct.pack("<I", riff_size) + empty[8:], SAMPLE_RATE)
+
+
+def test_flac_written_without_knowing_its_length() -> None:
+    stream = io.BytesIO()
+    soundfile.write(stream, tone(), SAMPLE_RATE, format="FLAC")
+    content = bytearray(stream.getvalue())
+    numbers = int.from_bytes(content[18:26], "big")  # of STREAMINFO; the last 36 bits count the samples
+    assert numbers & (1 << 36) - 1 == len(tone())
+    content[18:26] = (numbers >> 36 << 36).to_bytes(8, "big")
+    assert_read(bytes(content), tone())
+
+
 class FailingDisk(io.BytesIO):
     """A file of which a part cannot be read."""
 
