@@ -18,6 +18,8 @@ _CONTAINERS = (
     *("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "mp3"),
     *("mpeg", "mpegts", "ogg", "tta", "w64", "wav", "wv"),
 )
+# Their headers have no room for a length: FFmpeg guesses it from the bit rate of the first frames.
+_WITHOUT_LENGTH = ("aac", "ac3", "amr", "eac3", "mp3", "mpeg", "mpegts")
 _TRUNCATED_SHARE = 0.01
 
 
@@ -149,6 +151,8 @@ def _opened(file: GuardedFile, why: str) -> Iterator[tuple[Any, Any]]:
 
 def _n_promised(container: Any, audio: Any) -> int:
     """Return the samples that the header promises; 0 where it says nothing."""
+    if container.format.name in _WITHOUT_LENGTH:
+        return 0
     if audio.duration is not None and audio.time_base is not None:
         return round(audio.duration * audio.time_base * audio.rate)
     return round((container.duration or 0) / 1e6 * audio.rate)

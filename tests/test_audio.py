@@ -247,6 +247,18 @@ def test_flac_written_without_knowing_its_length() -> None:
     assert_read(bytes(content), tone())
 
 
+@pytest.mark.parametrize(("format", "codec", "rate"), [("adts", "aac", 16000), ("mpegts", "aac", 48000), ("ac3", "ac3", 48000)])
+def test_formats_without_a_length(tmp_path: Path, format: str, codec: str, rate: int) -> None:
+    """Silence takes few bytes: judged by its first frames, the rest would be much longer than it is."""
+    path = tmp_path / "pause"
+    noise = 0.2 * np.random.default_rng(0).standard_normal(3 * rate)
+    write_m4a(path, np.concatenate([np.zeros(3 * rate), noise]), rate, format=format, codec=codec)
+    n_samples = len(load_audio(path, rate))
+    assert n_samples == pytest.approx(6 * rate, abs=0.2 * rate)
+    assert sum(map(len, stream_audio(path, rate))) == n_samples
+    assert probe_audio(path).n_samples == n_samples
+
+
 class FailingDisk(io.BytesIO):
     """A file of which a part cannot be read."""
 
