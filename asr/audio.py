@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -356,11 +357,26 @@ def _soundfile(file: GuardedFile) -> tuple[Any, str]:
 
 def _decode_container(file: GuardedFile, offset_s: float, duration_s: float | None, why: str) -> tuple[np.ndarray, int]:
     rate, blocks = _container_blocks(file, why)
-    decoded = list(blocks)
-    samples = np.concatenate(decoded) if decoded else np.zeros((0, 1), np.float32)
     start = round(offset_s * rate)
-    end = len(samples) if duration_s is None else start + round(duration_s * rate)
-    return samples[start:end], rate
+    end = sys.maxsize if duration_s is None else start + round(duration_s * rate)
+    wanted = list(_part(blocks, start, end))
+    return np.concatenate(wanted) if wanted else np.zeros((0, 1), np.float32), rate
+
+
+def _part(blocks: Iterator[np.ndarray], start: int, end: int) -> Iterator[np.ndarray]:
+    """Yield the samples from ``start`` on and before ``end``; what follows is not decoded.
+
+    What precedes is, although containers can seek: most codecs (AAC, Opus, AC-3, MP2) carry a state from frame to frame, and
+    after a seek the samples would not be those of the whole.
+    """
+    position = 0
+    for block in blocks:
+        part = block[max(0, start - position) : end - position]
+        if len(part):
+            yield part
+        position += len(block)
+        if position >= end:
+            return
 
 
 def _container_blocks(file: GuardedFile, why: str) -> tuple[int, Iterator[np.ndarray]]:

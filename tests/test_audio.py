@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import struct
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import soundfile
 from conftest import SAMPLE_RATE, tone
 
 from asr.audio import check_waveform, load_audio, probe_audio, resample, stream_audio
+from asr.container import container_blocks
 from asr.errors import AudioError
 
 
@@ -92,6 +94,41 @@ def test_webm_whole_and_truncated(tmp_path: Path, share: float) -> None:
     for read in (lambda: load_audio(path, SAMPLE_RATE), lambda: list(stream_audio(path, SAMPLE_RATE))):
         with pytest.raises(AudioError, match=r"noise\.webm: is truncated"):
             read()
+
+
+@pytest.mark.parametrize("codec", ["aac", "alac"])
+def test_part_of_m4a_is_that_of_the_whole_and_no_more_is_held(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "long.m4a"
+    noise = 0.1 * np.random.default_rng(0).standard_normal(30 * SAMPLE_RATE)
+    write_m4a(path, noise, SAMPLE_RATE, codec=codec)
+    whole = load_audio(path, SAMPLE_RATE)
+    for offset_s, duration_s in ((0.0, 0.5), (0.0123, 0.01), (12.3456, 1.5), (29.0, None), (29.0, 99.0)):
+        start = round(offset_s * SAMPLE_RATE)
+        end = None if duration_s is None else start + round(duration_s * SAMPLE_RATE)
+        tracemalloc.start()
+        part = load_audio(path, SAMPLE_RATE, offset_s=offset_s, duration_s=duration_s)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(part, whole[start:end])
+        assert peak < whole.nbytes / 4
+    with pytest.raises(AudioError, match="holds no audio samples from 99 s on"):
+        load_audio(path, SAMPLE_RATE, offset_s=99.0)
+
+
+def test_what_follows_a_part_of_m4a_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "long.m4a"
+    write_m4a(path, tone(10.0), SAMPLE_RATE)
+    n_decoded = 0
+
+    def counted(*arguments: Any) -> Iterator[np.ndarray]:
+        nonlocal n_decoded
+        for block in container_blocks(*arguments):
+            n_decoded += len(block)
+            yield block
+
+    monkeypatch.setattr("asr.audio.container_blocks", counted)
+    load_audio(path, SAMPLE_RATE, offset_s=1.0, duration_s=1.0)
+    assert 2 * SAMPLE_RATE <= n_decoded < 2.2 * SAMPLE_RATE
 
 
 def test_stereo_is_averaged_and_resampled(tmp_path: Path) -> None:
