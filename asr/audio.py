@@ -9,23 +9,27 @@ from __future__ import annotations
 import io
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from asr.container import check_length, container_blocks, container_rate, for_library, probe_container
+from asr.container import GuardedFile, check_length, container_blocks, container_rate, probe_container
 from asr.errors import AudioError
 
 Source = str | Path | bytes | BinaryIO
 
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
-_RIFF_STREAMED = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # sizes that a program writes when it does not know the length yet
+_UNKNOWN_RIFF_SIZES = (1 << 31, 1 << 32)  # a program that cannot know a size writes one just below or above
+_UNKNOWN_RIFF_MARGIN = 1 << 16
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more where a header gives no length
 _READ_AT_ONCE = 1 << 22  # samples of each channel
 _LARGEST_SAMPLE = 2.0**31  # of 32-bit integers that were never scaled; the power of much larger ones overflows
 
@@ -78,8 +82,8 @@ def load_audio(
     Raises
     ------
     AudioError
-        There is no such file, or it is empty, truncated, corrupt, no audio at all, without such a channel, or holds values
-        that are no numbers.
+        There is no such file, or it cannot be read, is empty, truncated, corrupt, no audio at all, without such a channel,
+        or holds values that are no numbers.
 
     Examples
     --------
@@ -104,17 +108,14 @@ def probe_audio(source: Source) -> AudioInfo:
     AudioError
         The file is missing, empty or no audio, or its header promises more than it holds.
     """
-    import soundfile
-
     name = _name(source)
-    with _opened(source, name) as (stream, _):
-        try:
-            with _soundfile(stream) as audio:
-                _check_wav_size(audio, name)
+    with _opened(source, name) as file:
+        audio, why = _soundfile(file)
+        if audio is None:
+            info = AudioInfo(*probe_container(file, why))
+        else:
+            with audio:
                 info = AudioInfo(audio.samplerate, audio.frames, audio.channels)
-        except soundfile.LibsndfileError as error:
-            stream.seek(0)
-            info = AudioInfo(*probe_container(stream, name, error.error_string))
     _check_rate(info.sample_rate, name)
     if info.n_samples <= 0:
         raise AudioError(f"{name}: holds no audio samples")
@@ -139,8 +140,8 @@ def stream_audio(
         ``(sample,)`` float32 mono; the blocks joined equal what :func:`load_audio` returns.
     """
     name = _name(source)
-    with _opened(source, name) as (stream, _):
-        source_rate, blocks = _blocks(stream, name, block_s)
+    with _opened(source, name) as file:
+        source_rate, blocks = _blocks(file, block_s)
         waveforms = (_to_mono(block, name, channel) for block in blocks)
         yield from resample_blocks(waveforms, source_rate, sample_rate, name)
 
@@ -271,8 +272,8 @@ def _name(source: Source) -> str:
 
 
 @contextmanager
-def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a source for reading; yields the stream and its size in bytes."""
+def _opened(source: Source, name: str) -> Iterator[GuardedFile]:
+    """Open a source for reading."""
     if isinstance(source, (str, Path)):
         try:
             mode = os.stat(source).st_mode
@@ -288,7 +289,11 @@ def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, int]]:
         owned = True
     else:
         stream, owned = (io.BytesIO(source), True) if isinstance(source, bytes) else (source, False)
+    file = GuardedFile(stream, name)
     try:
+        if isinstance(file.read(0), str):
+            raise AudioError(f"{name}: is open as text, expected a binary file object; open it with the mode 'rb'")
+        file.check()
         try:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(0)
@@ -296,7 +301,7 @@ def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, int]]:
             raise AudioError(f"{name}: cannot seek in it ({error}); save its content to a file first") from None
         if size == 0:
             raise AudioError(f"{name}: is empty (0 bytes), expected an audio file")
-        yield stream, size
+        yield file
     finally:
         if owned:
             stream.close()
@@ -306,15 +311,12 @@ def _decode(source: Source, name: str, offset_s: float, duration_s: float | None
     """Decode to ``(sample, channel)`` float32 and the source's own sample rate."""
     import soundfile
 
-    with _opened(source, name) as (stream, _):
-        try:
-            audio = _soundfile(stream)
-        except soundfile.LibsndfileError as error:
-            stream.seek(0)
-            return _decode_container(stream, name, offset_s, duration_s, error.error_string)
+    with _opened(source, name) as file:
+        audio, why = _soundfile(file)
+        if audio is None:
+            return _decode_container(file, offset_s, duration_s, why)
         with audio:
             _check_rate(audio.samplerate, name)
-            _check_wav_size(audio, name)
             start = round(offset_s * audio.samplerate)
             n_wanted = audio.frames - start
             if duration_s is not None:
@@ -325,35 +327,63 @@ def _decode(source: Source, name: str, offset_s: float, duration_s: float | None
                 if start:
                     audio.seek(start)
             except soundfile.LibsndfileError as error:
+                file.check()
                 raise AudioError(f"{name}: is truncated or corrupt: {error}") from None
             # By blocks, since the memory for what a header promises may be more than there is.
-            blocks = list(_soundfile_blocks(audio, name, n_wanted, _READ_AT_ONCE))
+            blocks = list(_soundfile_blocks(audio, file, n_wanted, _READ_AT_ONCE))
             return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), audio.samplerate
 
 
-def _soundfile(stream: BinaryIO) -> Any:
-    """Open with libsndfile what is in the file, whatever its name: one that ends in .raw would be taken for bare samples."""
+def _soundfile(file: GuardedFile) -> tuple[Any, str]:
+    """Open with libsndfile; ``None`` and the reason for what PyAV has to read, the file at its start again."""
     import soundfile
 
-    return soundfile.SoundFile(for_library(stream))
+    try:
+        # What is in the file counts, not its name: one that ends in .raw would be taken for bare samples.
+        audio = soundfile.SoundFile(SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell))
+    except soundfile.LibsndfileError as error:
+        why = error.error_string
+    else:
+        file.check()
+        _check_wav_size(audio, file.name)
+        if audio.frames < _UNKNOWN_FRAMES and not _is_unfinished_wav(audio, file):
+            return audio, ""
+        audio.close()
+        why = "its header gives no length"
+    file.check()
+    file.seek(0)
+    return None, why
 
 
-def _decode_container(
-    stream: BinaryIO, name: str, offset_s: float, duration_s: float | None, why: str
-) -> tuple[np.ndarray, int]:
-    rate, blocks = _container_blocks(stream, name, why)
-    decoded = list(blocks)
-    samples = np.concatenate(decoded) if decoded else np.zeros((0, 1), np.float32)
+def _decode_container(file: GuardedFile, offset_s: float, duration_s: float | None, why: str) -> tuple[np.ndarray, int]:
+    rate, blocks = _container_blocks(file, why)
     start = round(offset_s * rate)
-    end = len(samples) if duration_s is None else start + round(duration_s * rate)
-    return samples[start:end], rate
+    end = sys.maxsize if duration_s is None else start + round(duration_s * rate)
+    wanted = list(_part(blocks, start, end))
+    return np.concatenate(wanted) if wanted else np.zeros((0, 1), np.float32), rate
 
 
-def _container_blocks(stream: BinaryIO, name: str, why: str) -> tuple[int, Iterator[np.ndarray]]:
-    rate = container_rate(stream, name, why)
-    _check_rate(rate, name)
-    stream.seek(0)
-    return rate, container_blocks(stream, name, why)
+def _part(blocks: Iterator[np.ndarray], start: int, end: int) -> Iterator[np.ndarray]:
+    """Yield the samples from ``start`` on and before ``end``; what follows is not decoded.
+
+    What precedes is, although containers can seek: most codecs (AAC, Opus, AC-3, MP2) carry a state from frame to frame, and
+    after a seek the samples would not be those of the whole.
+    """
+    position = 0
+    for block in blocks:
+        part = block[max(0, start - position) : end - position]
+        if len(part):
+            yield part
+        position += len(block)
+        if position >= end:
+            return
+
+
+def _container_blocks(file: GuardedFile, why: str) -> tuple[int, Iterator[np.ndarray]]:
+    rate = container_rate(file, why)
+    _check_rate(rate, file.name)
+    file.seek(0)
+    return rate, container_blocks(file, why)
 
 
 def _check_rate(sample_rate: int, name: str) -> None:
@@ -371,8 +401,24 @@ def _check_wav_size(audio: Any, name: str) -> None:
         declared, found, actual = line.partition(" (should be ")
         if found and declared.strip().startswith("data"):
             promised, present = int(declared.split(":")[1]), int(actual.rstrip(")"))
-            if promised > present and promised not in _RIFF_STREAMED:
+            if promised > present and not _is_unknown(promised):
                 raise AudioError(f"{name}: is truncated: its header promises {promised} bytes of audio, {present} are there")
+
+
+def _is_unfinished_wav(audio: Any, file: GuardedFile) -> bool:
+    """Whether a wav without samples holds some, since its recorder was stopped before it wrote their number into the header."""
+    if audio.format not in ("WAV", "WAVEX") or audio.frames:
+        return False
+    file.seek(0)
+    header = file.read(1 << 16)
+    data, riff_size = header.find(b"data"), int.from_bytes(header[4:8], "little")
+    # Where the whole file has a true size, that of the data is true as well.
+    return header.startswith(b"RIFF") and len(header) > data + 8 and (riff_size <= data or _is_unknown(riff_size))
+
+
+def _is_unknown(size: int) -> bool:
+    """Whether a size in a RIFF header (bytes) is what a program writes that cannot know it."""
+    return size == 0 or any(abs(size - limit) <= _UNKNOWN_RIFF_MARGIN for limit in _UNKNOWN_RIFF_SIZES)
 
 
 def _to_mono(samples: np.ndarray, name: str, channel: int | None) -> np.ndarray:
@@ -392,21 +438,16 @@ def _to_mono(samples: np.ndarray, name: str, channel: int | None) -> np.ndarray:
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
-def _blocks(stream: BinaryIO, name: str, block_s: float) -> tuple[int, Iterator[np.ndarray]]:
+def _blocks(file: GuardedFile, block_s: float) -> tuple[int, Iterator[np.ndarray]]:
     """Return the source's sample rate and ``(sample, channel)`` blocks of it."""
-    import soundfile
-
-    try:
-        audio = _soundfile(stream)
-    except soundfile.LibsndfileError as error:
-        stream.seek(0)
-        return _container_blocks(stream, name, error.error_string)
-    _check_rate(audio.samplerate, name)
-    _check_wav_size(audio, name)
-    return audio.samplerate, _soundfile_blocks(audio, name, audio.frames, max(1, round(block_s * audio.samplerate)))
+    audio, why = _soundfile(file)
+    if audio is None:
+        return _container_blocks(file, why)
+    _check_rate(audio.samplerate, file.name)
+    return audio.samplerate, _soundfile_blocks(audio, file, audio.frames, max(1, round(block_s * audio.samplerate)))
 
 
-def _soundfile_blocks(audio: Any, name: str, n_wanted: int, n_block: int) -> Iterator[np.ndarray]:
+def _soundfile_blocks(audio: Any, file: GuardedFile, n_wanted: int, n_block: int) -> Iterator[np.ndarray]:
     import soundfile
 
     n_read = 0
@@ -415,9 +456,12 @@ def _soundfile_blocks(audio: Any, name: str, n_wanted: int, n_block: int) -> Ite
             try:
                 block = audio.read(min(n_block, n_wanted - n_read), dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
-                raise AudioError(f"{name}: is truncated or corrupt after {n_read / audio.samplerate:.2f} s: {error}") from None
+                file.check()
+                read_s = n_read / audio.samplerate
+                raise AudioError(f"{file.name}: is truncated or corrupt after {read_s:.2f} s: {error}") from None
+            file.check()
             if len(block) == 0:
                 break
             n_read += len(block)
             yield block
-        check_length(n_read, n_wanted, audio.samplerate, name)
+        check_length(n_read, n_wanted, audio.samplerate, file.name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,18 +18,69 @@ _CONTAINERS = (
     *("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "mp3"),
     *("mpeg", "mpegts", "ogg", "tta", "w64", "wav", "wv"),
 )
+# Their headers have no room for a length: FFmpeg guesses it from the bit rate of the first frames.
+_WITHOUT_LENGTH = ("aac", "ac3", "amr", "eac3", "mp3", "mpeg", "mpegts")
 _TRUNCATED_SHARE = 0.01
 
 
-def probe_container(stream: BinaryIO, name: str, why: str) -> tuple[int, int, int]:
-    """Return sample rate (Hz), samples in each channel and channels; what has no length in its header is decoded.
+class GuardedFile:
+    """A binary file for a C library, through which no exception of reading or seeking may pass.
+
+    To seek where nothing can be, as a corrupt header may ask for, gives the -1 that a library expects. What cannot be read
+    looks like the end of the file; :meth:`check` tells the two apart.
 
     Parameters
     ----------
     stream
-        The file, from its start on.
+        Where the bytes come from.
     name
-        What to call it in an error.
+        What to call it in an error; FFmpeg looks at its ending.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self.name = name
+        self._stream = stream
+        self._error: Exception | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to so many bytes; none where reading fails."""
+        try:
+            return self._stream.read(size)
+        except Exception as error:  # a file object may be anybody's, and raise anything
+            self._error = self._error or error
+            return b""
+
+    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a position; -1 if there is no such one."""
+        try:
+            return self._stream.seek(position, whence)
+        except (OSError, OverflowError, ValueError):
+            return -1
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._stream.tell()
+
+    def check(self) -> None:
+        """Refuse what was read if it is not all that was asked for.
+
+        Raises
+        ------
+        AudioError
+            A read failed.
+        """
+        if self._error is not None:
+            what = getattr(self._error, "strerror", None) or repr(self._error)
+            raise AudioError(f"{self.name}: cannot be read: {what}; is its disk or connection at fault?")
+
+
+def probe_container(file: GuardedFile, why: str) -> tuple[int, int, int]:
+    """Return sample rate (Hz), samples in each channel and channels; what has no length in its header is decoded.
+
+    Parameters
+    ----------
+    file
+        At its start.
     why
         What libsndfile said against it.
 
@@ -39,26 +89,29 @@ def probe_container(stream: BinaryIO, name: str, why: str) -> tuple[int, int, in
     AudioError
         PyAV cannot read it either, or it holds no audio.
     """
-    with _opened(stream, name, why) as (container, audio):
+    with _opened(file, why) as (container, audio):
         rate, n_channels = int(audio.rate), int(audio.channels)
-        n_samples = _n_promised(container, audio)
-        return rate, n_samples or sum(frame.samples for frame in container.decode(audio)), n_channels
+        n_samples = _n_promised(container, audio) or sum(frame.samples for frame in container.decode(audio))
+        file.check()
+        return rate, n_samples, n_channels
 
 
-def container_rate(stream: BinaryIO, name: str, why: str) -> int:
+def container_rate(file: GuardedFile, why: str) -> int:
     """Return the sample rate (Hz), decoding nothing; parameters and errors as for :func:`probe_container`."""
-    with _opened(stream, name, why) as (_, audio):
+    with _opened(file, why) as (_, audio):
         return int(audio.rate)
 
 
-def container_blocks(stream: BinaryIO, name: str, why: str) -> Iterator[np.ndarray]:
+def container_blocks(file: GuardedFile, why: str) -> Iterator[np.ndarray]:
     """Yield all audio as ``(sample, channel)`` float32 blocks; parameters and errors as for :func:`probe_container`."""
-    with _opened(stream, name, why) as (container, audio):
+    with _opened(file, why) as (container, audio):
         n_read = 0
         for block in _decoded(container, audio):
+            file.check()
             n_read += len(block)
             yield block
-        check_length(n_read, _n_promised(container, audio), int(audio.rate), name)
+        file.check()
+        check_length(n_read, _n_promised(container, audio), int(audio.rate), file.name)
 
 
 def check_length(n_read: int, n_promised: int, sample_rate: int, name: str) -> None:
@@ -76,42 +129,30 @@ def check_length(n_read: int, n_promised: int, sample_rate: int, name: str) -> N
         )
 
 
-def for_library(stream: BinaryIO, **attributes: str) -> SimpleNamespace:
-    """Return what a C library may read from, with attributes such as a name.
-
-    To seek where nothing can be, as a corrupt header may ask for, gives the -1 that it expects: no exception passes through it.
-    """
-
-    def seek(position: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return stream.seek(position, whence)
-        except (OSError, OverflowError, ValueError):
-            return -1
-
-    return SimpleNamespace(read=stream.read, seek=seek, tell=stream.tell, **attributes)
-
-
 @contextmanager
-def _opened(stream: BinaryIO, name: str, why: str) -> Iterator[tuple[Any, Any]]:
+def _opened(file: GuardedFile, why: str) -> Iterator[tuple[Any, Any]]:
     """Open the first audio stream of a container; every error of PyAV becomes an :class:`AudioError`."""
     import av
 
     options = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
     try:
-        source = for_library(stream, name=str(getattr(stream, "name", "<none>")))
-        with av.open(source, mode="r", options=options, metadata_errors="ignore") as container:
+        with av.open(file, mode="r", options=options, metadata_errors="ignore") as container:
+            file.check()
             if not container.streams.audio:
-                raise AudioError(f"{name}: holds no audio stream; it may be truncated")
+                raise AudioError(f"{file.name}: holds no audio stream; it may be truncated")
             audio = container.streams.audio[0]
             if audio.codec_context is None:
-                raise AudioError(f"{name}: its audio is coded in a way that is not known; it may be corrupt")
+                raise AudioError(f"{file.name}: its audio is coded in a way that is not known; it may be corrupt")
             yield container, audio
     except (av.error.FFmpegError, ValueError) as error:
-        raise AudioError(f"{name}: is truncated, corrupt or no audio file ({why.rstrip('. ')}; PyAV: {error})") from None
+        file.check()
+        raise AudioError(f"{file.name}: is truncated, corrupt or no audio file ({why.rstrip('. ')}; PyAV: {error})") from None
 
 
 def _n_promised(container: Any, audio: Any) -> int:
     """Return the samples that the header promises; 0 where it says nothing."""
+    if container.format.name in _WITHOUT_LENGTH:
+        return 0
     if audio.duration is not None and audio.time_base is not None:
         return round(audio.duration * audio.time_base * audio.rate)
     return round((container.duration or 0) / 1e6 * audio.rate)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import struct
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,13 +17,16 @@ import soundfile
 from conftest import SAMPLE_RATE, tone
 
 from asr.audio import check_waveform, load_audio, probe_audio, resample, stream_audio
+from asr.container import container_blocks
 from asr.errors import AudioError
 
 
-def write_m4a(path: Path, waveform: np.ndarray, sample_rate: int, *, index_first: bool = False) -> None:
+def write_m4a(
+    path: Path, waveform: np.ndarray, sample_rate: int, *, index_first: bool = False, format: str = "ipod", codec: str = "aac"
+) -> None:
     options = {"movflags": "faststart"} if index_first else {}
-    with av.open(str(path), "w", format="ipod", options=options) as container:
-        stream = container.add_stream("aac", rate=sample_rate, layout="mono")
+    with av.open(str(path), "w", format=format, options=options) as container:
+        stream: Any = container.add_stream(codec, rate=sample_rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(waveform[None, :].astype(np.float32), format="fltp", layout="mono")
         frame.sample_rate = sample_rate
         for packet in (*stream.encode(frame), *stream.encode(None)):
@@ -87,6 +94,41 @@ def test_webm_whole_and_truncated(tmp_path: Path, share: float) -> None:
     for read in (lambda: load_audio(path, SAMPLE_RATE), lambda: list(stream_audio(path, SAMPLE_RATE))):
         with pytest.raises(AudioError, match=r"noise\.webm: is truncated"):
             read()
+
+
+@pytest.mark.parametrize("codec", ["aac", "alac"])
+def test_part_of_m4a_is_that_of_the_whole_and_no_more_is_held(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "long.m4a"
+    noise = 0.1 * np.random.default_rng(0).standard_normal(30 * SAMPLE_RATE)
+    write_m4a(path, noise, SAMPLE_RATE, codec=codec)
+    whole = load_audio(path, SAMPLE_RATE)
+    for offset_s, duration_s in ((0.0, 0.5), (0.0123, 0.01), (12.3456, 1.5), (29.0, None), (29.0, 99.0)):
+        start = round(offset_s * SAMPLE_RATE)
+        end = None if duration_s is None else start + round(duration_s * SAMPLE_RATE)
+        tracemalloc.start()
+        part = load_audio(path, SAMPLE_RATE, offset_s=offset_s, duration_s=duration_s)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(part, whole[start:end])
+        assert peak < whole.nbytes / 4
+    with pytest.raises(AudioError, match="holds no audio samples from 99 s on"):
+        load_audio(path, SAMPLE_RATE, offset_s=99.0)
+
+
+def test_what_follows_a_part_of_m4a_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "long.m4a"
+    write_m4a(path, tone(10.0), SAMPLE_RATE)
+    n_decoded = 0
+
+    def counted(*arguments: Any) -> Iterator[np.ndarray]:
+        nonlocal n_decoded
+        for block in container_blocks(*arguments):
+            n_decoded += len(block)
+            yield block
+
+    monkeypatch.setattr("asr.audio.container_blocks", counted)
+    load_audio(path, SAMPLE_RATE, offset_s=1.0, duration_s=1.0)
+    assert 2 * SAMPLE_RATE <= n_decoded < 2.2 * SAMPLE_RATE
 
 
 def test_stereo_is_averaged_and_resampled(tmp_path: Path) -> None:
@@ -181,6 +223,123 @@ def test_wav_without_samples(tmp_path: Path) -> None:
     ):
         with pytest.raises(AudioError, match="holds no audio samples"):
             read()
+
+
+def streamed_wav(riff_size: int, data_size: int, more: bytes = b"") -> bytes:
+    """Half a second of a tone behind a header whose sizes are given."""
+    stream = io.BytesIO()
+    soundfile.write(stream, tone(), SAMPLE_RATE, format="WAV")
+    content = bytearray(stream.getvalue() + more)
+    content[4:8], content[40:44] = struct.pack("<I", riff_size), struct.pack("<I", data_size)
+    return bytes(content)
+
+
+def assert_read(content: bytes, expected: np.ndarray, atol: float = 1e-4) -> None:
+    """Every reader finds these samples in a file."""
+    np.testing.assert_allclose(load_audio(content, SAMPLE_RATE), expected, atol=atol)
+    np.testing.assert_allclose(np.concatenate(list(stream_audio(content, SAMPLE_RATE, 0.1))), expected, atol=atol)
+    start, end = SAMPLE_RATE // 8, SAMPLE_RATE // 4
+    part = load_audio(content, SAMPLE_RATE, offset_s=1 / 8, duration_s=1 / 8)
+    np.testing.assert_allclose(part, expected[start:end], atol=atol)
+    assert probe_audio(content).n_samples == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("riff_size", "data_size"),
+    [
+        pytest.param(0x7FFFF024, 0x7FFFF000, id="SoX"),
+        pytest.param(0x80000024, 0x80000000, id="arecord"),
+        pytest.param(0xFFFFFFFF, 0xFFFFFFFF, id="FFmpeg"),
+        pytest.param(0xFFFFFFFF, 0xFFFFFFFF - 36, id="largest"),
+        pytest.param(0x7FFFFFFF, 0x7FFFFFFF - 36, id="largest signed"),
+        pytest.param(8, 0, id="libsndfile"),
+        pytest.param(36, 0, id="no samples yet"),
+        pytest.param(0, 0, id="zeros"),
+        pytest.param(0xFFFFFFFF, 0, id="no data"),
+    ],
+)
+def test_wav_written_without_knowing_its_length(riff_size: int, data_size: int) -> None:
+    assert_read(streamed_wav(riff_size, data_size), tone())
+
+
+def test_wav_of_three_gigabytes_that_is_truncated() -> None:
+    with pytest.raises(AudioError, match="is truncated: its header promises 3221225472 bytes of audio, 16000 are there"):
+        load_audio(streamed_wav(0xC0000024, 0xC0000000), SAMPLE_RATE)
+
+
+def test_wav_without_samples_but_with_a_comment() -> None:
+    empty = streamed_wav(0, 0)[:44] + b"LIST" + struct.pack("<I", 400) + b"INFO" + bytes(396)
+    for riff_size in (len(empty) - 8, len(empty) - 9):
+        with pytest.raises(AudioError, match="holds no audio samples"):
+            load_audio(empty[:4] + struct.pack("<I", riff_size) + empty[8:], SAMPLE_RATE)
+
+
+def test_flac_written_without_knowing_its_length() -> None:
+    stream = io.BytesIO()
+    soundfile.write(stream, tone(), SAMPLE_RATE, format="FLAC")
+    content = bytearray(stream.getvalue())
+    numbers = int.from_bytes(content[18:26], "big")  # of STREAMINFO; the last 36 bits count the samples
+    assert numbers & (1 << 36) - 1 == len(tone())
+    content[18:26] = (numbers >> 36 << 36).to_bytes(8, "big")
+    assert_read(bytes(content), tone())
+
+
+@pytest.mark.parametrize(("format", "codec", "rate"), [("adts", "aac", 16000), ("mpegts", "aac", 48000), ("ac3", "ac3", 48000)])
+def test_formats_without_a_length(tmp_path: Path, format: str, codec: str, rate: int) -> None:
+    """Silence takes few bytes: judged by its first frames, the rest would be much longer than it is."""
+    path = tmp_path / "pause"
+    noise = 0.2 * np.random.default_rng(0).standard_normal(3 * rate)
+    write_m4a(path, np.concatenate([np.zeros(3 * rate), noise]), rate, format=format, codec=codec)
+    n_samples = len(load_audio(path, rate))
+    assert n_samples == pytest.approx(6 * rate, abs=0.2 * rate)
+    assert sum(map(len, stream_audio(path, rate))) == n_samples
+    assert probe_audio(path).n_samples == n_samples
+
+
+class FailingDisk(io.BytesIO):
+    """A file of which a part cannot be read."""
+
+    def __init__(self, content: bytes, first: float, last: float) -> None:
+        super().__init__(content)
+        self.bad = range(int(first * len(content)), int(last * len(content)))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        start = self.tell()
+        content = super().read(size)
+        if start < self.bad.stop and start + len(content) > self.bad.start:
+            raise OSError(errno.EIO, "Input/output error")
+        return content
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "m4a", "aac"])
+@pytest.mark.parametrize(("first", "last"), [(0.0, 0.01), (0.4, 0.6), (0.9, 1.0)])
+def test_reads_that_fail_are_no_end_of_the_file(
+    tmp_path: Path, suffix: str, first: float, last: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"noise.{suffix}"
+    noise = 0.1 * np.random.default_rng(0).standard_normal(5 * SAMPLE_RATE)
+    if suffix in ("m4a", "aac"):
+        write_m4a(path, noise, SAMPLE_RATE, format="ipod" if suffix == "m4a" else "adts")
+    else:
+        opus = {"format": "OGG", "subtype": "OPUS"} if suffix == "opus" else {}
+        soundfile.write(path, noise, SAMPLE_RATE, **opus)
+    readers: tuple[Callable[[FailingDisk], object], ...] = (
+        lambda file: load_audio(file, SAMPLE_RATE),
+        lambda file: list(stream_audio(file, SAMPLE_RATE, 1.0)),
+    )
+    for read in readers:
+        with pytest.raises(AudioError, match="audio bytes: cannot be read: Input/output error"):
+            read(FailingDisk(path.read_bytes(), first, last))
+    assert capfd.readouterr().err == ""
+
+
+def test_file_objects_that_cannot_be_read(tone_wav: Path) -> None:
+    with tone_wav.open(encoding="latin-1") as file, pytest.raises(AudioError, match=r"tone\.wav: is open as text.*'rb'"):
+        load_audio(file, SAMPLE_RATE)  # type: ignore[arg-type]
+    with tone_wav.open("rb") as closed:
+        pass
+    with pytest.raises(AudioError, match=r"tone\.wav: cannot be read: .*closed file"):
+        load_audio(closed, SAMPLE_RATE)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
