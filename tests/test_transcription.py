@@ -6,6 +6,7 @@ import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from conftest import spoken
 import asr
 from asr.audio import load_audio, stream_audio
 from asr.decoding.hypothesis import Hypothesis, Word
+from asr.decoding.waveforms import decode_waveforms
 from asr.errors import AudioError
 from asr.package import read_package
 from asr.transcription.recogniser import Recogniser, _Recording
@@ -188,6 +190,44 @@ class TestRecogniser:
             found = list(pool.map(lambda index: recogniser.transcribe(waveforms[index % 4], RATE), range(8)))
         assert [transcript.text for transcript in found] == [transcript.text for transcript in expected] * 2
         assert len({transcript.text for transcript in expected}) == 4
+
+    def test_calls_at_once_leave_the_number_of_threads(self, recogniser: Recogniser) -> None:
+        """A call from a new thread begins while another is under way, and ends after it."""
+
+        def of_a_new_thread() -> int:
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(torch.get_num_threads).result()
+
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(3)
+            one, other = (recogniser.stream(spoken(70.0), RATE) for _ in range(2))
+            next(one)
+            assert of_a_new_thread() == 3
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(next, other).result()
+                one.close()
+                pool.submit(other.close).result()
+                assert pool.submit(torch.get_num_threads).result() == 3
+            assert (torch.get_num_threads(), of_a_new_thread()) == (3, 3)
+        finally:
+            torch.set_num_threads(before)
+
+    def test_workers_share_the_threads(self, recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: set[int] = set()
+
+        def spy(*arguments: Any, **options: Any) -> list[Hypothesis]:
+            seen.add(torch.get_num_threads())
+            return decode_waveforms(*arguments, **options)
+
+        monkeypatch.setattr("asr.transcription.recogniser.decode_waveforms", spy)
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(9)
+            recogniser.transcribe(spoken(70.0), RATE)
+        finally:
+            torch.set_num_threads(before)
+        assert seen == {2}
 
     @pytest.mark.parametrize("n_threads", [1, 2, 5])
     def test_cores_change_nothing(self, n_threads: int, recogniser: Recogniser) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -33,6 +34,8 @@ AudioSource = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray
 _BLOCK_S = 30.0
 # Batches recognised at once. Several, of one core each, are faster than one on all cores; each takes memory.
 _MOST_WORKERS = 4
+_SETTING = Lock()
+"""Held while the number of torch's threads is not what the program set."""
 
 
 @dataclass(eq=False)
@@ -322,18 +325,30 @@ class Recogniser:
 @contextmanager
 def _threads(on_cpu: bool) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor, int]]:
     """Yield a thread that reads, threads that recognise, and how many; on a CPU these share torch's threads."""
-    n_threads = torch.get_num_threads()
+    with _SETTING:
+        n_threads = torch.get_num_threads()
     n_workers = min(n_threads, _MOST_WORKERS) if on_cpu else 2
     share = max(1, n_threads // n_workers)
-    try:
-        with (
-            # The detector's steps are too small to be worth sharing.
-            ThreadPoolExecutor(1, "recogniser-reader", torch.set_num_threads, (1,)) as reader,
-            ThreadPoolExecutor(n_workers, "recogniser", torch.set_num_threads, (share,)) as workers,
-        ):
-            yield reader, workers, n_workers
-    finally:
-        torch.set_num_threads(n_threads)  # for threads to come, which would take the workers' share
+    with (
+        # The detector's steps are too small to be worth sharing.
+        ThreadPoolExecutor(1, "recogniser-reader", _take, (1,)) as reader,
+        ThreadPoolExecutor(n_workers, "recogniser", _take, (share,)) as workers,
+    ):
+        yield reader, workers, n_workers
+
+
+def _take(n_threads: int) -> None:
+    """Let the calling thread, a new one, compute with so many of torch's threads.
+
+    torch then has threads to come take as many, those of callers at the same time among them; only another thread can set that
+    back without changing this one.
+    """
+    with _SETTING:
+        default = torch.get_num_threads()  # asked before, since torch sets a thread to the default when it is first used
+        torch.set_num_threads(n_threads)
+        other = Thread(target=torch.set_num_threads, args=(default,))
+        other.start()
+        other.join()
 
 
 def _told(recording: _Recording, window: Window | None) -> int:
