@@ -177,7 +177,9 @@ class TestRecogniser:
             texts.add(one.transcribe(path).text)
             assert one.transcribe(path).text == recogniser.transcribe(channels[:, channel], RATE).text
             assert one.transcribe(channels, RATE).text == one.transcribe(path).text
+            assert one.transcribe(path).channel == channel
         assert len({*texts, recogniser.transcribe(path).text}) == 3
+        assert recogniser.transcribe(path).channel is None
         absent = asr.load_model(package, channel=2)
         with pytest.raises(AudioError, match=r"two\.wav: has no channel 2; it has channels 0 to 1"):
             absent.transcribe(path)

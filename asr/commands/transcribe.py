@@ -121,7 +121,7 @@ def _transcribe(
                     _say(str(result))
                     bad.append(source.path)
                 else:
-                    deliver(dataclasses.replace(result, channel=args.channel), paths)
+                    deliver(result, paths)
                 n_done += 1
     except KeyboardInterrupt:
         hint = "; --skip-existing leaves them out the next time" if args.output else ""

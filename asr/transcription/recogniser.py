@@ -319,7 +319,7 @@ class Recogniser:
     def _transcript(self, recording: _Recording, segments: Iterable[Segment]) -> Transcript:
         config = self.package.config
         duration_s = recording.n_read / self.sample_rate
-        return Transcript(recording.name, duration_s, tuple(segments), config.name, self.package.checkpoint_hash)
+        return Transcript(recording.name, duration_s, tuple(segments), config.name, self.package.checkpoint_hash, self._channel)
 
 
 @contextmanager
