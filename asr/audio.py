@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -115,7 +116,7 @@ def probe_audio(source: Source) -> AudioInfo:
         except soundfile.LibsndfileError as error:
             stream.seek(0)
             info = AudioInfo(*probe_container(stream, name, error.error_string))
-    _check_rate(info.sample_rate, name)
+    check_rate(info.sample_rate, name)
     if info.n_samples <= 0:
         raise AudioError(f"{name}: holds no audio samples")
     return info
@@ -183,6 +184,31 @@ def check_waveform(waveform: Any, name: str = "waveform", channel: int | None = 
     elif not np.issubdtype(array.dtype, np.floating):
         raise AudioError(f"{name}: expected floats or integers, got {array.dtype}")
     return _to_mono(array.reshape(len(array), -1).astype(np.float32, copy=False), name, channel)
+
+
+def check_rate(sample_rate: Any, name: str, advice: str = "is it corrupt?") -> int:
+    """Return the sample rate (Hz) that a file or a caller gives.
+
+    Parameters
+    ----------
+    sample_rate
+        What should be a whole number from 1000 to 768000.
+    name
+        What to call the recording in an error.
+    advice
+        What the error says last.
+
+    Raises
+    ------
+    AudioError
+        It is none.
+    """
+    if isinstance(sample_rate, Integral) and _LOWEST_RATE_HZ <= int(sample_rate) <= _HIGHEST_RATE_HZ:
+        return int(sample_rate)
+    raise AudioError(
+        f"{name}: has a sample rate of {sample_rate!r} Hz, expected a whole number "
+        f"from {_LOWEST_RATE_HZ} to {_HIGHEST_RATE_HZ}; {advice}"
+    )
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -313,7 +339,7 @@ def _decode(source: Source, name: str, offset_s: float, duration_s: float | None
             stream.seek(0)
             return _decode_container(stream, name, offset_s, duration_s, error.error_string)
         with audio:
-            _check_rate(audio.samplerate, name)
+            check_rate(audio.samplerate, name)
             _check_wav_size(audio, name)
             start = round(offset_s * audio.samplerate)
             n_wanted = audio.frames - start
@@ -351,16 +377,9 @@ def _decode_container(
 
 def _container_blocks(stream: BinaryIO, name: str, why: str) -> tuple[int, Iterator[np.ndarray]]:
     rate = container_rate(stream, name, why)
-    _check_rate(rate, name)
+    check_rate(rate, name)
     stream.seek(0)
     return rate, container_blocks(stream, name, why)
-
-
-def _check_rate(sample_rate: int, name: str) -> None:
-    if not _LOWEST_RATE_HZ <= sample_rate <= _HIGHEST_RATE_HZ:
-        raise AudioError(
-            f"{name}: has a sample rate of {sample_rate} Hz, expected {_LOWEST_RATE_HZ} to {_HIGHEST_RATE_HZ}; is it corrupt?"
-        )
 
 
 def _check_wav_size(audio: Any, name: str) -> None:
@@ -401,7 +420,7 @@ def _blocks(stream: BinaryIO, name: str, block_s: float) -> tuple[int, Iterator[
     except soundfile.LibsndfileError as error:
         stream.seek(0)
         return _container_blocks(stream, name, error.error_string)
-    _check_rate(audio.samplerate, name)
+    check_rate(audio.samplerate, name)
     _check_wav_size(audio, name)
     return audio.samplerate, _soundfile_blocks(audio, name, audio.frames, max(1, round(block_s * audio.samplerate)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import asr
 from asr.audio import load_audio, stream_audio
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.waveforms import decode_waveforms
-from asr.errors import AudioError
+from asr.errors import AudioError, ConfigError
 from asr.package import read_package
 from asr.transcription.recogniser import Recogniser, _Recording
 from asr.transcription.transcript import Segment, Transcript
@@ -108,9 +109,31 @@ class TestRecogniser:
         assert recogniser.transcribe(np.stack([spoken(4.0)] * 2, axis=1), RATE).text == text
 
     def test_arrays_need_a_rate(self, recogniser: Recogniser) -> None:
-        for rate in (None, 0):
-            with pytest.raises(AudioError, match="sample rate"):
-                recogniser.transcribe(spoken(1.0), rate)
+        with pytest.raises(AudioError, match="array: comes without a sample rate"):
+            recogniser.transcribe(spoken(1.0))
+
+    @pytest.mark.parametrize("rate", [0, -16000, 0.5, 44100.0, float("nan"), "16000", 10**9])
+    def test_rates_that_cannot_be(self, recogniser: Recogniser, rate: Any) -> None:
+        with pytest.raises(AudioError, match=r"array: has a sample rate of .* Hz, expected a whole number from 1000"):
+            recogniser.transcribe(spoken(0.1), rate)
+
+    def test_rates_may_be_numpy_s(self, recogniser: Recogniser) -> None:
+        rate: Any = np.int64(22050)
+        assert recogniser.transcribe(spoken(1.0), rate) == recogniser.transcribe(spoken(1.0), 22050)
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+    def test_bytes_of_a_file(self, recogniser: Recogniser, tmp_path: Path, kind: Callable[[bytes], Any]) -> None:
+        soundfile.write(tmp_path / "a.wav", spoken(2.0), RATE)
+        transcript = recogniser.transcribe(kind((tmp_path / "a.wav").read_bytes()))
+        assert transcript.segments == recogniser.transcribe(tmp_path / "a.wav").segments
+        assert transcript.file == "bytes"
+        with pytest.raises(AudioError, match="bytes: is empty"):
+            recogniser.transcribe(kind(b""))
+
+    @pytest.mark.parametrize("batch_s", [0, -1.0, float("inf"), float("nan")])
+    def test_batches_of_no_length(self, package: Path, batch_s: float) -> None:
+        with pytest.raises(ConfigError, match=f"batch_s={batch_s:g}: expected a number of seconds above 0"):
+            Recogniser(read_package(package), batch_s=batch_s)
 
     def test_bad_audio_does_not_stop_the_rest(self, recogniser: Recogniser, tmp_path: Path) -> None:
         soundfile.write(tmp_path / "good.wav", spoken(2.0), RATE)

@@ -168,8 +168,9 @@ def _jobs(args: argparse.Namespace, formats: Sequence[str]) -> list[Job]:
             setting = name.partition(".")[2]
             raise ConfigError(f"{name}: no such file; settings of the decoder are given as --decoding {setting}")
     sources = find_sources(args.files)
-    if any(source.path == STDIN for source in sources) and sys.stdin.isatty():
-        raise ConfigError("standard input is a terminal; expected audio, as in `asr transcribe - < talk.mp3`")
+    if any(source.path == STDIN for source in sources) and (sys.stdin is None or sys.stdin.isatty()):
+        state = "closed" if sys.stdin is None else "a terminal"
+        raise ConfigError(f"standard input is {state}; expected audio, as in `asr transcribe - < talk.mp3`")
     if (args.stdout or not args.output) and len(sources) > 1:
         sources = _printable(sources, formats[0])
     if not args.output:
