@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
@@ -116,7 +117,7 @@ def probe_audio(source: Source) -> AudioInfo:
         else:
             with audio:
                 info = AudioInfo(audio.samplerate, audio.frames, audio.channels)
-    _check_rate(info.sample_rate, name)
+    check_rate(info.sample_rate, name)
     if info.n_samples <= 0:
         raise AudioError(f"{name}: holds no audio samples")
     return info
@@ -184,6 +185,32 @@ def check_waveform(waveform: Any, name: str = "waveform", channel: int | None = 
     elif not np.issubdtype(array.dtype, np.floating):
         raise AudioError(f"{name}: expected floats or integers, got {array.dtype}")
     return _to_mono(array.reshape(len(array), -1).astype(np.float32, copy=False), name, channel)
+
+
+def check_rate(sample_rate: Any, name: str, advice: str = "is it corrupt?") -> int:
+    """Return the sample rate (Hz) that a file or a caller gives.
+
+    Parameters
+    ----------
+    sample_rate
+        What should be a whole number from 1000 to 768000.
+    name
+        What to call the recording in an error.
+    advice
+        What the error says last.
+
+    Raises
+    ------
+    AudioError
+        It is none.
+    """
+    is_whole = isinstance(sample_rate, Real) and float(sample_rate).is_integer()
+    if is_whole and _LOWEST_RATE_HZ <= sample_rate <= _HIGHEST_RATE_HZ:
+        return int(sample_rate)
+    raise AudioError(
+        f"{name}: has a sample rate of {sample_rate!r} Hz, expected a whole number "
+        f"from {_LOWEST_RATE_HZ} to {_HIGHEST_RATE_HZ}; {advice}"
+    )
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -316,7 +343,7 @@ def _decode(source: Source, name: str, offset_s: float, duration_s: float | None
         if audio is None:
             return _decode_container(file, offset_s, duration_s, why)
         with audio:
-            _check_rate(audio.samplerate, name)
+            check_rate(audio.samplerate, name)
             start = round(offset_s * audio.samplerate)
             n_wanted = audio.frames - start
             if duration_s is not None:
@@ -381,16 +408,9 @@ def _part(blocks: Iterator[np.ndarray], start: int, end: int) -> Iterator[np.nda
 
 def _container_blocks(file: GuardedFile, why: str) -> tuple[int, Iterator[np.ndarray]]:
     rate = container_rate(file, why)
-    _check_rate(rate, file.name)
+    check_rate(rate, file.name)
     file.seek(0)
     return rate, container_blocks(file, why)
-
-
-def _check_rate(sample_rate: int, name: str) -> None:
-    if not _LOWEST_RATE_HZ <= sample_rate <= _HIGHEST_RATE_HZ:
-        raise AudioError(
-            f"{name}: has a sample rate of {sample_rate} Hz, expected {_LOWEST_RATE_HZ} to {_HIGHEST_RATE_HZ}; is it corrupt?"
-        )
 
 
 def _check_wav_size(audio: Any, name: str) -> None:
@@ -443,7 +463,7 @@ def _blocks(file: GuardedFile, block_s: float) -> tuple[int, Iterator[np.ndarray
     audio, why = _soundfile(file)
     if audio is None:
         return _container_blocks(file, why)
-    _check_rate(audio.samplerate, file.name)
+    check_rate(audio.samplerate, file.name)
     return audio.samplerate, _soundfile_blocks(audio, file, audio.frames, max(1, round(block_s * audio.samplerate)))
 
 

@@ -113,8 +113,10 @@ def write_nonsense_package(folder: Path, cell: str = "lstm") -> Path:
     from asr.text import build_tokenizer
 
     torch.manual_seed(3)
-    cnn = CnnConfig(channels=[4], time_kernels=[3], frequency_kernels=[3], time_strides=[4], frequency_strides=[2])
-    sizes = ModelConfig(cnn=cnn, recurrent=RecurrentConfig(cell=cell, layers=1, hidden_size=16))
+    cnn = CnnConfig(
+        channels=[4], time_kernels=[3], frequency_kernels=[3], time_strides=[4], frequency_strides=[2], norm="layer"
+    )
+    sizes = ModelConfig(cnn=cnn, recurrent=RecurrentConfig(cell=cell, layers=1, hidden_size=16, norm="layer"))
     config = Config(name="nonsense", frontend=FrontendConfig(n_mels=20), model=sizes)
     tokenizer = build_tokenizer(config.tokens)
     model = SpeechModel(config.frontend, config.model, len(tokenizer))

@@ -223,6 +223,8 @@ def test_bad_standard_input(run: Run, files: list[str], monkeypatch: pytest.Monk
     monkeypatch.setattr(stream, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", stream)
     assert "standard input is a terminal" in run("-", code=2)[1]
+    monkeypatch.setattr(sys, "stdin", None)  # as `<&-` leaves it
+    assert "standard input is closed; expected audio, as in `asr transcribe - < talk.mp3`" in run("-", code=2)[1]
 
 
 # Settings

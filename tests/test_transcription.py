@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +18,10 @@ from conftest import spoken
 import asr
 from asr.audio import load_audio, stream_audio
 from asr.decoding.hypothesis import Hypothesis, Word
-from asr.errors import AudioError
+from asr.decoding.waveforms import decode_waveforms
+from asr.errors import AudioError, ConfigError
 from asr.package import read_package
-from asr.transcription.recogniser import Recogniser, _Recording
+from asr.transcription.recogniser import _SETTING, Recogniser, _Recording
 from asr.transcription.transcript import Segment, Transcript
 from asr.transcription.windows import Window
 
@@ -106,9 +109,32 @@ class TestRecogniser:
         assert recogniser.transcribe(np.stack([spoken(4.0)] * 2, axis=1), RATE).text == text
 
     def test_arrays_need_a_rate(self, recogniser: Recogniser) -> None:
-        for rate in (None, 0):
-            with pytest.raises(AudioError, match="sample rate"):
-                recogniser.transcribe(spoken(1.0), rate)
+        with pytest.raises(AudioError, match="array: comes without a sample rate"):
+            recogniser.transcribe(spoken(1.0))
+
+    @pytest.mark.parametrize("rate", [0, -16000, 0.5, 44100.5, float("nan"), "16000", 10**9])
+    def test_rates_that_cannot_be(self, recogniser: Recogniser, rate: Any) -> None:
+        with pytest.raises(AudioError, match=r"array: has a sample rate of .* Hz, expected a whole number from 1000"):
+            recogniser.transcribe(spoken(0.1), rate)
+
+    def test_whole_rates_of_other_types(self, recogniser: Recogniser) -> None:
+        rates: list[Any] = [np.int64(22050), np.float32(22050.0), 22050.0]
+        expected = recogniser.transcribe(spoken(1.0), 22050)
+        assert all(recogniser.transcribe(spoken(1.0), rate) == expected for rate in rates)
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+    def test_bytes_of_a_file(self, recogniser: Recogniser, tmp_path: Path, kind: Callable[[bytes], Any]) -> None:
+        soundfile.write(tmp_path / "a.wav", spoken(2.0), RATE)
+        transcript = recogniser.transcribe(kind((tmp_path / "a.wav").read_bytes()))
+        assert transcript.segments == recogniser.transcribe(tmp_path / "a.wav").segments
+        assert transcript.file == "bytes"
+        with pytest.raises(AudioError, match="bytes: is empty"):
+            recogniser.transcribe(kind(b""))
+
+    @pytest.mark.parametrize("batch_s", [0, -1.0, float("inf"), float("nan")])
+    def test_batches_of_no_length(self, package: Path, batch_s: float) -> None:
+        with pytest.raises(ConfigError, match=f"batch_s={batch_s:g}: expected a number of seconds above 0"):
+            Recogniser(read_package(package), batch_s=batch_s)
 
     def test_bad_audio_does_not_stop_the_rest(self, recogniser: Recogniser, tmp_path: Path) -> None:
         soundfile.write(tmp_path / "good.wav", spoken(2.0), RATE)
@@ -175,7 +201,9 @@ class TestRecogniser:
             texts.add(one.transcribe(path).text)
             assert one.transcribe(path).text == recogniser.transcribe(channels[:, channel], RATE).text
             assert one.transcribe(channels, RATE).text == one.transcribe(path).text
+            assert one.transcribe(path).channel == channel
         assert len({*texts, recogniser.transcribe(path).text}) == 3
+        assert recogniser.transcribe(path).channel is None
         absent = asr.load_model(package, channel=2)
         with pytest.raises(AudioError, match=r"two\.wav: has no channel 2; it has channels 0 to 1"):
             absent.transcribe(path)
@@ -188,6 +216,45 @@ class TestRecogniser:
             found = list(pool.map(lambda index: recogniser.transcribe(waveforms[index % 4], RATE), range(8)))
         assert [transcript.text for transcript in found] == [transcript.text for transcript in expected] * 2
         assert len({transcript.text for transcript in expected}) == 4
+
+    def test_calls_at_once_leave_the_number_of_threads(self, recogniser: Recogniser) -> None:
+        """A call from a new thread begins while another is under way, and ends after it."""
+
+        def of_a_new_thread() -> int:
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(torch.get_num_threads).result()
+
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(3)
+            one, other = (recogniser.stream(spoken(70.0), RATE) for _ in range(2))
+            next(one)
+            with _SETTING:  # a worker that begins sets the number, and at once sets it back
+                assert of_a_new_thread() == 3
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(next, other).result()
+                one.close()
+                pool.submit(other.close).result()
+                assert pool.submit(torch.get_num_threads).result() == 3
+            assert (torch.get_num_threads(), of_a_new_thread()) == (3, 3)
+        finally:
+            torch.set_num_threads(before)
+
+    def test_workers_share_the_threads(self, recogniser: Recogniser, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: set[int] = set()
+
+        def spy(*arguments: Any, **options: Any) -> list[Hypothesis]:
+            seen.add(torch.get_num_threads())
+            return decode_waveforms(*arguments, **options)
+
+        monkeypatch.setattr("asr.transcription.recogniser.decode_waveforms", spy)
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(9)
+            recogniser.transcribe(spoken(70.0), RATE)
+        finally:
+            torch.set_num_threads(before)
+        assert seen == {2}
 
     @pytest.mark.parametrize("n_threads", [1, 2, 5])
     def test_cores_change_nothing(self, n_threads: int, recogniser: Recogniser) -> None:

@@ -128,7 +128,9 @@ def runs(mask: np.ndarray) -> list[int]:
     return (edges[1::2] - edges[::2]).tolist()
 
 
-@pytest.mark.parametrize(("window_s", "earliest_s"), [(8.0, 2.0), (30.0, 30.0), (30.0, -1.0), (float("nan"), 1.0)])
+@pytest.mark.parametrize(
+    ("window_s", "earliest_s"), [(8.0, 2.0), (30.0, 30.0), (30.0, -1.0), (float("nan"), 1.0), (float("inf"), 1.0)]
+)
 def test_impossible_windows(window_s: float, earliest_s: float) -> None:
     with pytest.raises(ConfigError, match="window_s"):
         Planner(window_s, earliest_s)

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.commands.numbers import index, positive, seconds
 from asr.commands.overrides import add_decoding, add_hot_words, is_override, with_overrides
 from asr.errors import AudioError, ConfigError
-from asr.option import nearest
 from asr.shipped import DEFAULT, VARIABLE, find_model
 
 if TYPE_CHECKING:
-    from asr.data.progress import Progress
+    from asr.transcription.jobs import Job
     from asr.transcription.recogniser import Recogniser
-    from asr.transcription.sources import Source
     from asr.transcription.subtitles import SubtitleLayout
     from asr.transcription.transcript import Transcript
-
-    Job = tuple[Source, tuple[Path, ...]]
 
 DESCRIPTION = "turn audio files into text"
 
 _CLEAR_LINE = "\r\x1b[K"
 _LAYOUT = ("max_line_length", "max_lines", "reading_speed")
-_ONE_EACH = ("srt", "vtt", "tsv")  # formats that cannot hold several recordings, one after the other
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
         for format, path in zip(formats, paths, strict=bool(paths)):
             write_transcript(transcript, path, format, layout)
-        if args.stdout or not args.output:
+        if _printed(args):
             _print((f"{transcript.file}: " if named else "") + render(transcript, formats[0], layout))
 
     bad = _transcribe(recogniser, jobs, deliver, args)
@@ -106,14 +99,15 @@ def _transcribe(
     recogniser: Recogniser, jobs: Sequence[Job], deliver: Callable[[Transcript, Sequence[Path]], None], args: argparse.Namespace
 ) -> list[str]:
     """Transcribe all and deliver each as soon as it is ready; return what could not be."""
+    from asr.transcription.display import seconds_display
     from asr.transcription.sources import open_source
 
     bad: list[str] = []
     n_done = 0
     try:
-        with _progress(jobs) as progress:
+        with seconds_display(source for source, _ in jobs) as count:
             sources = (open_source(source) for source, _ in jobs)
-            for result in recogniser.transcribe_many(sources, on_progress=_counter(progress)):
+            for result in recogniser.transcribe_many(sources, on_progress=count):
                 source, paths = jobs[n_done]
                 if sys.stderr.isatty():
                     sys.stderr.write(_CLEAR_LINE)
@@ -121,7 +115,7 @@ def _transcribe(
                     _say(str(result))
                     bad.append(source.path)
                 else:
-                    deliver(dataclasses.replace(result, channel=args.channel), paths)
+                    deliver(result, paths)
                 n_done += 1
     except KeyboardInterrupt:
         hint = "; --skip-existing leaves them out the next time" if args.output else ""
@@ -130,20 +124,16 @@ def _transcribe(
     return bad
 
 
-def _formats(args: argparse.Namespace) -> tuple[str, ...]:
-    from asr.transcription.writers import FORMATS
+def _printed(args: argparse.Namespace) -> bool:
+    return args.stdout or not args.output
 
-    wanted = args.format.split(",")
-    formats = FORMATS if wanted == ["all"] else tuple(dict.fromkeys(wanted))
-    for format in formats:
-        if format not in FORMATS:
-            raise ConfigError(
-                f"--format {args.format}: {format!r} is none.{nearest(format, FORMATS)} There are: {', '.join(FORMATS)}, all"
-            )
+
+def _formats(args: argparse.Namespace) -> tuple[str, ...]:
+    from asr.transcription.jobs import read_formats
+
+    formats = read_formats(args.format, printed=_printed(args))
     if args.words and "json" not in formats:
         raise ConfigError(f"--words with --format {args.format}: only json shows words; give --format json")
-    if len(formats) > 1 and (args.stdout or not args.output):
-        raise ConfigError(f"--format {args.format}: only one can be printed; write files with -o DIR, without --stdout")
     return formats
 
 
@@ -159,45 +149,19 @@ def _layout(args: argparse.Namespace, formats: Sequence[str]) -> SubtitleLayout:
 
 
 def _jobs(args: argparse.Namespace, formats: Sequence[str]) -> list[Job]:
-    """Find what is to be transcribed, and where to; refuse what cannot be, before any work."""
-    from asr.data.manifest import check_output_folder
-    from asr.transcription.sources import STDIN, find_sources, is_done, output_paths
+    from asr.transcription.jobs import find_jobs, not_done
 
     for name in args.files:
         if is_override(name) and not os.path.exists(name):
             setting = name.partition(".")[2]
             raise ConfigError(f"{name}: no such file; settings of the decoder are given as --decoding {setting}")
-    sources = find_sources(args.files)
-    if any(source.path == STDIN for source in sources) and sys.stdin.isatty():
-        raise ConfigError("standard input is a terminal; expected audio, as in `asr transcribe - < talk.mp3`")
-    if (args.stdout or not args.output) and len(sources) > 1:
-        sources = _printable(sources, formats[0])
-    if not args.output:
-        if args.skip_existing:
-            raise ConfigError("--skip-existing looks for transcripts in a folder; name it with -o DIR")
-        return [(source, ()) for source in sources]
-    check_output_folder(args.output)
-    jobs = list(zip(sources, output_paths(sources, args.output, formats), strict=True))
-    todo = [job for job in jobs if not (args.skip_existing and is_done(*job))]
+    if args.skip_existing and not args.output:
+        raise ConfigError("--skip-existing looks for transcripts in a folder; name it with -o DIR")
+    jobs = find_jobs(args.files, formats, args.output, printed=_printed(args))
+    todo = not_done(jobs) if args.skip_existing else jobs
     if len(todo) < len(jobs):
         _say(f"{len(jobs) - len(todo)} of {len(jobs)} files skipped: their transcripts are there")
     return todo
-
-
-def _printable(sources: Sequence[Source], format: str) -> list[Source]:
-    """Return several recordings in the order in which a format can be printed; CTM is sorted."""
-    from asr.transcription.writers import recording_id
-
-    if format in _ONE_EACH:
-        raise ConfigError(f"--format {format}: printed, it holds one recording, not {len(sources)}; write files with -o DIR")
-    if format != "ctm":
-        return list(sources)
-    found: dict[str, Source] = {}
-    for source in sources:
-        other = found.setdefault(recording_id(source.stem.name), source)
-        if other is not source:
-            raise ConfigError(f"--format ctm: {other.path} and {source.path} would have one name; write files with -o DIR")
-    return [found[name] for name in sorted(found)]
 
 
 def _load(model: Path, args: argparse.Namespace, formats: Sequence[str]) -> Recogniser:
@@ -218,35 +182,6 @@ def _load(model: Path, args: argparse.Namespace, formats: Sequence[str]) -> Reco
         batch_s=args.batch_seconds,
         words=args.words or bool(NEEDS_WORDS.intersection(formats)),
     )
-
-
-def _progress(jobs: Iterable[Job]) -> Progress:
-    """Return a display on the terminal, or one that shows nothing where standard error is none."""
-    from asr.audio import probe_audio
-    from asr.data.progress import Progress
-    from asr.transcription.sources import STDIN
-
-    if not sys.stderr.isatty():
-        return Progress("transcribing", 0, "s of audio", io.StringIO())
-    paths = [source.path for source, _ in jobs]
-    total = 0.0
-    if STDIN not in paths:  # its length is not known before it was read
-        for path in paths:
-            with contextlib.suppress(AudioError):  # named when its turn comes
-                total += probe_audio(path).duration_s
-    return Progress("transcribing", round(total), "s of audio", sys.stderr)
-
-
-def _counter(progress: Progress) -> Callable[[float], None]:
-    """Return what counts seconds, of which the display takes whole ones."""
-    exact = 0.0
-
-    def count(seconds: float) -> None:
-        nonlocal exact
-        exact += seconds
-        progress.advance(int(exact) - progress.done)
-
-    return count
 
 
 def _print(text: str) -> None:

@@ -10,29 +10,33 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
-from asr.audio import check_waveform, resample, stream_audio
+from asr.audio import check_rate, check_waveform, resample, stream_audio
 from asr.decoding import build_decoder
 from asr.decoding.confidence import Calibration
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.waveforms import decode_waveforms
-from asr.errors import AudioError
+from asr.errors import AudioError, ConfigError
 from asr.package import ModelPackage
 from asr.transcription.speech import SpeechDetector
 from asr.transcription.stitch import after, before, seam
 from asr.transcription.transcript import Segment, Transcript
 from asr.transcription.windows import Planner, Window, cut_windows
 
-AudioSource = str | os.PathLike[str] | bytes | BinaryIO | np.ndarray
+AudioSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | np.ndarray
 """A path, the bytes of a file, an open binary file, or an array (or tensor) with its sample rate."""
 
+_BYTES = (bytes, bytearray, memoryview)
 _BLOCK_S = 30.0
 # Batches recognised at once. Several, of one core each, are faster than one on all cores; each takes memory.
 _MOST_WORKERS = 4
+_SETTING = Lock()
+"""Held while the number of torch's threads is not what the program set."""
 
 
 @dataclass(eq=False)
@@ -84,6 +88,11 @@ class Recogniser:
     words
         Find the times and confidences of the words as well.
 
+    Raises
+    ------
+    ConfigError
+        For a ``window_s``, ``earliest_cut_s`` or ``batch_s`` that cannot be, or decoding settings that this package cannot use.
+
     Examples
     --------
     >>> recogniser = Recogniser(read_package("runs/mini/package"))  # doctest: +SKIP
@@ -103,6 +112,8 @@ class Recogniser:
         words: bool = False,
     ) -> None:
         Planner(window_s, earliest_cut_s)  # refuses what cannot be
+        if batch_s is not None and not 0 < batch_s < float("inf"):
+            raise ConfigError(f"batch_s={batch_s:g}: expected a number of seconds above 0, or None for what is fast")
         self.package = package
         self.decoder = build_decoder(package.config.decoding, package.tokenizer, package.folder)
         self.sample_rate = package.config.frontend.sample_rate
@@ -112,7 +123,7 @@ class Recogniser:
         self._window_s = window_s
         self._earliest_cut_s = earliest_cut_s
         self._on_cpu = next(package.model.parameters()).device.type == "cpu"
-        self._batch_s = batch_s or (30.0 if self._on_cpu else 600.0)
+        self._batch_s = batch_s if batch_s is not None else 30.0 if self._on_cpu else 600.0
 
     def transcribe(self, source: AudioSource, sample_rate: int | None = None) -> Transcript:
         """Transcribe one recording.
@@ -123,12 +134,13 @@ class Recogniser:
             Path, bytes or open file in any format of :func:`asr.audio.load_audio`, or an array ``(sample,)`` or
             ``(sample, channel)``.
         sample_rate
-            Samples a second of an array, which has none of its own; left out for everything else.
+            Samples a second of an array, which has none of its own, a whole number from 1000 to 768000; left out for
+            everything else.
 
         Raises
         ------
         AudioError
-            Where the source holds no usable audio, or an array comes without its sample rate.
+            Where the source holds no usable audio, or an array comes without its sample rate or with one that cannot be.
         """
         (result,) = self.transcribe_many([source], sample_rate)
         if isinstance(result, AudioError):
@@ -244,12 +256,15 @@ class Recogniser:
     def _blocks(self, source: Any, sample_rate: int | None) -> Iterator[np.ndarray]:
         if isinstance(source, (str, os.PathLike)):
             yield from stream_audio(Path(source), self.sample_rate, _BLOCK_S, channel=self._channel)
-        elif isinstance(source, bytes) or hasattr(source, "read"):
+        elif isinstance(source, _BYTES):
+            yield from stream_audio(bytes(source), self.sample_rate, _BLOCK_S, channel=self._channel)
+        elif hasattr(source, "read"):
             yield from stream_audio(source, self.sample_rate, _BLOCK_S, channel=self._channel)
-        elif sample_rate is None or sample_rate <= 0:
-            raise AudioError(f"array: got sample_rate={sample_rate}; an array needs its sample rate in Hz, above 0")
+        elif sample_rate is None:
+            raise AudioError("array: comes without a sample rate; an array needs sample_rate, in Hz")
         else:
-            yield resample(check_waveform(source, "array", self._channel), sample_rate, self.sample_rate)
+            rate = check_rate(sample_rate, "array", "give sample_rate in Hz, as an int")
+            yield resample(check_waveform(source, "array", self._channel), rate, self.sample_rate)
 
     @staticmethod
     def _counted(blocks: Iterable[np.ndarray], recording: _Recording) -> Iterator[np.ndarray]:
@@ -316,24 +331,36 @@ class Recogniser:
     def _transcript(self, recording: _Recording, segments: Iterable[Segment]) -> Transcript:
         config = self.package.config
         duration_s = recording.n_read / self.sample_rate
-        return Transcript(recording.name, duration_s, tuple(segments), config.name, self.package.checkpoint_hash)
+        return Transcript(recording.name, duration_s, tuple(segments), config.name, self.package.checkpoint_hash, self._channel)
 
 
 @contextmanager
 def _threads(on_cpu: bool) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor, int]]:
     """Yield a thread that reads, threads that recognise, and how many; on a CPU these share torch's threads."""
-    n_threads = torch.get_num_threads()
+    with _SETTING:
+        n_threads = torch.get_num_threads()
     n_workers = min(n_threads, _MOST_WORKERS) if on_cpu else 2
     share = max(1, n_threads // n_workers)
-    try:
-        with (
-            # The detector's steps are too small to be worth sharing.
-            ThreadPoolExecutor(1, "recogniser-reader", torch.set_num_threads, (1,)) as reader,
-            ThreadPoolExecutor(n_workers, "recogniser", torch.set_num_threads, (share,)) as workers,
-        ):
-            yield reader, workers, n_workers
-    finally:
-        torch.set_num_threads(n_threads)  # for threads to come, which would take the workers' share
+    with (
+        # The detector's steps are too small to be worth sharing.
+        ThreadPoolExecutor(1, "recogniser-reader", _take, (1,)) as reader,
+        ThreadPoolExecutor(n_workers, "recogniser", _take, (share,)) as workers,
+    ):
+        yield reader, workers, n_workers
+
+
+def _take(n_threads: int) -> None:
+    """Let the calling thread, a new one, compute with so many of torch's threads.
+
+    torch then has threads to come take as many, those of callers at the same time among them; only another thread can set that
+    back without changing this one.
+    """
+    with _SETTING:
+        default = torch.get_num_threads()  # asked before, since torch sets a thread to the default when it is first used
+        torch.set_num_threads(n_threads)
+        other = Thread(target=torch.set_num_threads, args=(default,))
+        other.start()
+        other.join()
 
 
 def _told(recording: _Recording, window: Window | None) -> int:
@@ -354,6 +381,6 @@ def _later(word: Word, seconds: float) -> Word:
 def _name(source: Any) -> str:
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
-    if isinstance(source, bytes):
+    if isinstance(source, _BYTES):
         return "bytes"
     return str(getattr(source, "name", None) or ("audio" if hasattr(source, "read") else "array"))

@@ -124,14 +124,14 @@ class Planner:
     Raises
     ------
     ConfigError
-        Unless ``0 <= earliest_s < window_s`` and windows are longer than two overlaps.
+        Unless ``0 <= earliest_s < window_s`` and windows are longer than two overlaps, and finite.
     """
 
     def __init__(self, window_s: float, earliest_s: float) -> None:
-        if not (window_s > 2 * _OVERLAP_S and 0 <= earliest_s < window_s):
+        if not (2 * _OVERLAP_S < window_s < float("inf") and 0 <= earliest_s < window_s):
             raise ConfigError(
-                f"window_s={window_s:g}, earliest_cut_s={earliest_s:g}: expected a window of more than {2 * _OVERLAP_S:g} s "
-                "and its earliest cut before its end"
+                f"window_s={window_s:g}, earliest_cut_s={earliest_s:g}: expected a finite window of more than "
+                f"{2 * _OVERLAP_S:g} s and its earliest cut before its end"
             )
         self._longest, self._earliest = _frames(window_s), _frames(earliest_s)
         self._now = 0
