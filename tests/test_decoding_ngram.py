@@ -226,6 +226,17 @@ def test_batches_and_narrow_beams(arpa: str, settings: dict[str, Any]) -> None:
         assert hypothesis.score == pytest.approx(hypothesis.acoustic + 1.3 * hypothesis.language + bonus, abs=1e-4)
 
 
+@pytest.mark.parametrize("n_frames", [1, 3])
+def test_tokens_of_the_company_are_not_tried(arpa: str, n_frames: int) -> None:
+    """Beside one that is sure of c, which no word has, tokens beyond the threshold stay so, whatever the others try."""
+    sure = np.log([[0.01, 0.01, 0.96, 0.01, 0.01], [1e-7, 1e-9, 1e-7, 5e-6, 1.0], [0.01, 0.96, 0.01, 0.01, 0.01]])
+    unsure = np.log(np.full((n_frames, 5), 0.2))  # blank, space, a, b, c
+    decoder = build(CharacterTokenizer(" abc"), arpa, optional_boundary=True, n_best=10)
+    (alone,), (together, _) = decode(decoder, sure), decode(decoder, sure, unsure)
+    expected = {hypothesis.text: hypothesis.score for hypothesis in alone.n_best}
+    assert {hypothesis.text: hypothesis.score for hypothesis in together.n_best} == pytest.approx(expected, abs=1e-9)
+
+
 def test_weight_zero_never_scores_below_the_best_path_that_the_lexicon_has(arpa: str) -> None:
     rng = np.random.default_rng(8)
     for _ in range(20):
