@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from conftest import tone
 from exhaustive import write_arpa
@@ -19,10 +16,9 @@ from tiny_lstm import write_tiny_lstm
 import asr
 from asr.cli import main
 from asr.config import DecodingConfig
-from asr.decoding import build_decoder, pool
-from asr.decoding.reading import Reading, Search, SearchOptions
+from asr.decoding import build_decoder
 from asr.decoding.waveforms import decode_waveforms
-from asr.errors import ConfigError, Failure, PackageError
+from asr.errors import ConfigError, PackageError
 from asr.package import read_package, with_decoding, write_package
 
 
@@ -174,27 +170,3 @@ def test_lstm_language_models_travel_in_the_package(
     assert text_of_a_tone(moved) == text
     with pytest.raises(PackageError, match="nowhere: not found"):
         text_of_a_tone(moved, lstm="nowhere")
-
-
-class Mortal(Search):
-    """Ends its process as long as a file is there."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def run(self, utterances: Sequence[np.ndarray], options: SearchOptions) -> list[list[Reading]]:
-        if self.file.exists():
-            os._exit(1)
-        return [[Reading((), (), (), 0.0, 0.0, float(len(utterance)))] for utterance in utterances]
-
-
-@pytest.mark.slow
-def test_a_process_that_dies_is_no_end_of_waiting(tmp_path: Path) -> None:
-    file = tmp_path / "poison"
-    file.touch()
-    search, options = Mortal(file), SearchOptions(beam=1, threshold=1.0)
-    utterances = [np.zeros((n, 4), dtype=np.float32) for n in (3, 1, 2, 5)]
-    with pytest.raises(Failure, match=r"decoding\.jobs"):
-        pool.run(search, utterances, options, jobs=2)
-    file.unlink()
-    assert [readings[0].score for readings in pool.run(search, utterances, options, jobs=2)] == [3.0, 1.0, 2.0, 5.0]

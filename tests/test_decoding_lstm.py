@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +317,20 @@ def test_texts_are_read_once_and_not_all_are_remembered(write: WriteLstm, monkey
     assert len(read) == 5
     scores([""])
     assert read[5:] == [""]
+
+
+def test_texts_that_another_thread_forgets_first(write: WriteLstm, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shared(dict[str, float]):
+        def __iter__(self) -> Iterator[str]:
+            for text in list(self.keys()):
+                del self[text]  # as another thread does once this one has chosen the text
+                yield text
+
+    scores = SentenceScores(load_lstm(Path(write())))
+    monkeypatch.setattr(scores, "_known", Shared())
+    monkeypatch.setattr(rescoring, "_MAX_REMEMBERED", 1)
+    assert scores(["a", "b", "ab"]).keys() == {"a", "b", "ab"}
+    assert scores._known.keys() == {"ab"}
 
 
 def test_first_words_are_potentials_and_models_travel_by_path(write: WriteLstm) -> None:

@@ -115,6 +115,23 @@ def test_only_the_likeliest_tokens_of_a_frame_are_tried(arpa: str) -> None:
         assert {hypothesis.text for hypothesis in found.n_best} == texts
 
 
+@pytest.mark.parametrize("settings", [{}, {"optional_boundary": True}])
+def test_the_blank_is_never_among_the_tokens_that_are_tried(arpa: str, settings: dict[str, Any]) -> None:
+    for blank, place in ((0.5, "first"), (0.25, "among them"), (0.06, "behind them")):
+        log_probs = np.log([[blank, 0.05, 0.3, 0.2, 0.1]])  # blank, space, a, b, c
+        for n_tokens, texts in ((1, {"", "a"}), (2, {"", "a", "b"}), (3, {"", "a", "b"}), (4, {"", "a", "b"})):
+            (found,) = decode(build(CharacterTokenizer(" abc"), arpa, beam_tokens=n_tokens, **settings, **WIDE), log_probs)
+            assert {hypothesis.text for hypothesis in found.n_best} == texts, (place, n_tokens)
+
+
+def test_a_token_goes_on_where_others_are_likelier(arpa: str) -> None:
+    log_probs = np.log([[0.01, 0.01, 0.88, 0.1], [0.02, 0.08, 0.4, 0.5], [0.02, 0.03, 0.45, 0.5]])
+    decoder = build(SPACED, arpa, beam_tokens=1, lm_weight=0.0, word_score=0.0, log_add=False, **WIDE)
+    scores = {hypothesis.text: hypothesis.score for hypothesis in decode(decoder, log_probs)[0].n_best}
+    assert scores["a"] == pytest.approx(math.log(0.88 * 0.4 * 0.45), abs=1e-5)
+    assert scores["ab"] == pytest.approx(math.log(0.88 * 0.5 * 0.5), abs=1e-5)
+
+
 @pytest.mark.parametrize("path", [" a", "a ", " a  b ", "a -  b", "a - b- ", "--a-- --b--"])
 def test_boundaries_that_say_nothing(arpa: str, path: str) -> None:
     log_probs = np.full((len(path), 4), math.log(0.001))
@@ -224,6 +241,17 @@ def test_batches_and_narrow_beams(arpa: str, settings: dict[str, Any]) -> None:
         assert hypothesis.language == pytest.approx(sentence_log_prob(words), abs=1e-4)
         bonus = 0.7 * len(words) - 15.0 * sum(word not in WORDS for word in words)
         assert hypothesis.score == pytest.approx(hypothesis.acoustic + 1.3 * hypothesis.language + bonus, abs=1e-4)
+
+
+@pytest.mark.parametrize("n_frames", [1, 3])
+def test_tokens_of_the_company_are_not_tried(arpa: str, n_frames: int) -> None:
+    """Beside one that is sure of c, which no word has, tokens beyond the threshold stay so, whatever the others try."""
+    sure = np.log([[0.01, 0.01, 0.96, 0.01, 0.01], [1e-7, 1e-9, 1e-7, 5e-6, 1.0], [0.01, 0.96, 0.01, 0.01, 0.01]])
+    unsure = np.log(np.full((n_frames, 5), 0.2))  # blank, space, a, b, c
+    decoder = build(CharacterTokenizer(" abc"), arpa, optional_boundary=True, n_best=10)
+    (alone,), (together, _) = decode(decoder, sure), decode(decoder, sure, unsure)
+    expected = {hypothesis.text: hypothesis.score for hypothesis in alone.n_best}
+    assert {hypothesis.text: hypothesis.score for hypothesis in together.n_best} == pytest.approx(expected, abs=1e-9)
 
 
 def test_weight_zero_never_scores_below_the_best_path_that_the_lexicon_has(arpa: str) -> None:

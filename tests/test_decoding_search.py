@@ -13,6 +13,8 @@ from exhaustive import all_readings, join, random_log_probs
 
 from asr.config import DecodingConfig
 from asr.decoding import Decoder, Hypothesis, build_decoder
+from asr.decoding.reading import SearchOptions
+from asr.decoding.search import PrefixSearch, _Batch
 from asr.errors import ConfigError, Failure
 from asr.text import CharacterTokenizer, Tokenizer
 
@@ -132,6 +134,15 @@ def test_order_and_padding_of_the_batch_change_nothing() -> None:
     alone = [decode(decoder, utterance)[0] for utterance in utterances]
     assert same(together, alone)
     assert same(backwards, alone)
+
+
+def test_padding_has_no_tokens_to_try() -> None:
+    path = [2, 0, 0, 3, 0, 0]
+    log_probs = np.full((len(path), 100), math.log(1e-9))
+    log_probs[np.arange(len(path)), path] = 0.0
+    utterances = [torch.from_numpy(log_probs), torch.from_numpy(log_probs[:2])]
+    batch = _Batch(PrefixSearch(None), utterances, SearchOptions(beam=10, threshold=12.0))
+    assert batch._tokens_to_try() == [1] * len(path)
 
 
 def test_more_utterances_than_are_searched_together() -> None:

@@ -1,11 +1,13 @@
-"""Lexicons: words with their spellings, as a text file."""
+"""Lexicons: words with their spellings, as a text file; what decoders keep of the last one."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from asr.decoding import lexicon as decoder_lexicon
 from asr.errors import DataError
 from asr.text import CharacterTokenizer, Lexicon, Normaliser, PhoneTokenizer
 from asr.text.voice import Voice
@@ -72,3 +74,22 @@ def test_words_are_spelled_by_the_tokenizer() -> None:
     assert dict(lexicon) == {"cab": ((4, 2, 3),), "b": ((3,),)}
     assert "a7" not in lexicon
     assert len(lexicon) == 2
+
+
+def test_a_thread_gets_its_own_of_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered = decoder_lexicon.remembered
+
+    class Recent(dict[str, tuple[str, str]]):
+        def __setitem__(self, name: str, entry: tuple[str, str]) -> None:
+            super().__setitem__(name, entry)
+            if entry[1] == "mine":
+                other.start()
+                other.join(0.2)  # in vain where it has to wait for this thread
+
+    theirs: list[str] = []
+    other = Thread(target=lambda: theirs.append(remembered("words", ["their model"], lambda: "theirs")))
+    monkeypatch.setattr(decoder_lexicon, "_RECENT", Recent())
+    assert remembered("words", ["my model"], lambda: "mine") == "mine"
+    other.join()
+    assert theirs == ["theirs"]
+    assert remembered("words", ["their model"], lambda: "made again") == "theirs"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -159,6 +160,8 @@ def load_words(model: LanguageModel, tokenizer: Tokenizer, file: Path | None) ->
 
 
 _RECENT: dict[str, tuple[str, Any]] = {}
+# Held while something is made as well: another thread may want the same.
+_RECENT_LOCK = threading.RLock()
 
 
 def remembered(name: str, key: object, make: Callable[[], T]) -> T:
@@ -174,10 +177,11 @@ def remembered(name: str, key: object, make: Callable[[], T]) -> T:
         Makes it.
     """
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-    if _RECENT.get(name, ("", None))[0] != digest:
-        _RECENT.pop(name, None)
-        _RECENT[name] = (digest, make())
-    found: T = _RECENT[name][1]
+    with _RECENT_LOCK:
+        if _RECENT.get(name, ("", None))[0] != digest:
+            _RECENT.pop(name, None)
+            _RECENT[name] = (digest, make())
+        found: T = _RECENT[name][1]
     return found
 
 

@@ -84,7 +84,7 @@ class LexiconSearch(Search):
 
         settings = LexiconDecoderOptions(
             beam_size=options.beam,
-            beam_size_token=options.tokens + 1 if options.tokens else self._n_tokens,  # the blank is among them
+            beam_size_token=(options.tokens or self._n_tokens) + 1,  # one place for the blank
             beam_threshold=options.threshold,
             lm_weight=options.lm_weight * _LN10,
             word_score=options.word_score,
@@ -97,9 +97,12 @@ class LexiconSearch(Search):
         return [self._search(decoder, utterance, options) for utterance in utterances]
 
     def _search(self, decoder: Any, log_probs: np.ndarray, options: SearchOptions) -> list[Reading]:
-        last = np.full((1, self._n_tokens), _NEVER, dtype=np.float32)
-        last[0, self._boundary] = 0.0
-        emissions = np.concatenate([log_probs, last])
+        emissions = np.full((len(log_probs) + 1, self._n_tokens + 1), _NEVER, dtype=np.float32)
+        emissions[:-1, :-1] = log_probs
+        emissions[-1, self._boundary] = 0.0
+        # Where the blank is not among the likeliest tokens, one that no word has takes the place kept for it.
+        n_likelier = (log_probs > log_probs[:, :1]).sum(axis=1)
+        emissions[:-1, -1][n_likelier > options.tokens] = -_NEVER
         results = decoder.decode(emissions.ctypes.data, *emissions.shape)
         return [self._reading(result, options) for result in results[: options.n_best]]
 

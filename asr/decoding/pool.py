@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 
@@ -62,11 +63,26 @@ def _executor(search: Search, jobs: int) -> ProcessPoolExecutor:
             return there[1]
         if there is not None:
             there[1].shutdown(wait=False, cancel_futures=True)
+        sent: Any = _Sent(search)
         # Forking would copy the locks of threads that do not exist in the copy.
-        executor = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (search,))
+        executor = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (sent,))
         _executors[search] = (jobs, executor)
         weakref.finalize(search, executor.shutdown, wait=False, cancel_futures=True)
         return executor
+
+
+class _Sent:
+    """What becomes the search in another process and does not keep it alive in this one, as an executor's arguments would."""
+
+    def __init__(self, search: Search) -> None:
+        self._search = weakref.ref(search)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (self._search(),)
+
+
+def _received(search: Search) -> Search:
+    return search
 
 
 def _forget(search: Search) -> None:

@@ -44,7 +44,8 @@ class SearchOptions:
     threshold
         Hypotheses further below the best are dropped (nats).
     tokens
-        Tokens beside the blank tried in each frame, the likeliest ones; 0 is all.
+        Tokens beside the blank tried in each frame, the likeliest ones; 0 is all. Beside them, one that was there in the frame
+        before may go on.
     n_best
         Readings wanted of each utterance; a search may return more.
     log_add

@@ -91,7 +91,7 @@ class SentenceScores:
         scores = {text: score for text, score in found.items() if score is not None}
         self._known.update(scores)
         for text in list(islice(self._known, max(0, len(self._known) - _MAX_REMEMBERED))):
-            del self._known[text]
+            self._known.pop(text, None)  # another thread may have been here first
         return scores
 
     def _score(self, texts: Sequence[str]) -> list[float]:

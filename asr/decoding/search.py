@@ -11,6 +11,7 @@ All hypotheses of all utterances are extended together, frame by frame, by tenso
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ class PrefixSearch(Search):
         ----------
         utterances, options
             As for :class:`asr.decoding.reading.Search`. Tokens that are further below the best token of their frame than the
-            threshold are not tried.
+            threshold are not tried. The boundary always is where it ends words.
         """
         order = sorted(range(len(utterances)), key=lambda index: -len(utterances[index]))
         found: dict[int, list[Reading]] = {}
@@ -107,7 +108,8 @@ class _Batch:
         self.words = search.vocabulary.session() if search.vocabulary else None
         self.tokens = search.tokens.session() if search.tokens else None
         self.lengths = [len(utterance) for utterance in utterances]
-        self.log_probs = torch.nn.utils.rnn.pad_sequence(list(utterances), batch_first=True).double()
+        # Compared with the padding, no token is near anything.
+        self.log_probs = torch.nn.utils.rnn.pad_sequence(list(utterances), batch_first=True, padding_value=math.nan).double()
 
     def run(self) -> list[list[Reading]]:
         """Return the readings of each utterance."""
@@ -130,10 +132,14 @@ class _Batch:
 
     def _tokens_to_try(self) -> list[int]:
         """Return, for each frame, how many tokens come near its best one in one of the utterances, at most those asked for."""
-        near = self.log_probs >= self.log_probs.amax(dim=2, keepdim=True) - self.options.threshold
+        near = self.log_probs >= self._least(self.log_probs)
         most = self.options.tokens or near.shape[2]
         n_near: list[int] = near[:, :, 1:].sum(dim=2).amax(dim=0).clamp(min=1, max=most).tolist()
         return n_near
+
+    def _least(self, log_probs: torch.Tensor) -> torch.Tensor:
+        """Return the log-probability, ``(..., 1)``, that a token needs to be tried in a frame, ``(..., token)``."""
+        return log_probs.amax(dim=-1, keepdim=True) - self.options.threshold
 
     def _step(self, beam: Beam, log_probs: torch.Tensor, n_tokens: int) -> tuple[Beam, Step]:
         """Read a frame, ``(utterance, token)`` log-probabilities of which ``n_tokens`` are tried."""
@@ -162,6 +168,8 @@ class _Batch:
             places = torch.full_like(log_probs, n_tokens, dtype=torch.int64)
             places.scatter_(1, tokens, torch.arange(n_tokens).expand_as(tokens))
             choices = places.gather(1, beam.last)
+        # Some are near the best one of another utterance only.
+        values = values.masked_fill(values < self._least(log_probs), NEVER)
         acoustic = extended(beam, values, total, tokens, self.boundary)
         if self.words is None:
             nodes, score = None, acoustic + beam.bonus[:, :, None]

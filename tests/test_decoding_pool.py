@@ -1,0 +1,59 @@
+"""Searching in several processes; nothing here imports torch, so that they start quickly."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asr.decoding import pool
+from asr.decoding.reading import Reading, Search, SearchOptions
+from asr.errors import Failure
+
+OPTIONS = SearchOptions(beam=1, threshold=1.0)
+
+
+class Mortal(Search):
+    """Scores an utterance by its length; ends its process as long as a file is there."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def run(self, utterances: Sequence[np.ndarray], options: SearchOptions) -> list[list[Reading]]:
+        if self.file.exists():
+            os._exit(1)
+        return [[Reading((), (), (), 0.0, 0.0, float(len(utterance)))] for utterance in utterances]
+
+
+def scores(search: Search, *lengths: int) -> list[float]:
+    utterances = [np.zeros((n, 4), dtype=np.float32) for n in lengths]
+    return [readings[0].score for readings in pool.run(search, utterances, OPTIONS, jobs=2)]
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_no_end_of_waiting(tmp_path: Path) -> None:
+    file = tmp_path / "poison"
+    file.touch()
+    search = Mortal(file)
+    with pytest.raises(Failure, match=r"decoding\.jobs"):
+        scores(search, 3, 1, 2, 5)
+    file.unlink()
+    assert scores(search, 3, 1, 2, 5) == [3.0, 1.0, 2.0, 5.0]
+
+
+def test_processes_end_with_their_search(tmp_path: Path) -> None:
+    before = set(multiprocessing.active_children())
+    search = Mortal(tmp_path / "absent")
+    assert scores(search, 3, 1) == [3.0, 1.0]
+    processes = set(multiprocessing.active_children()) - before
+    assert processes
+    del search
+    gc.collect()
+    for process in processes:
+        process.join(10.0)
+    assert [process.exitcode for process in processes] == [0] * len(processes)
