@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from lhotse import CutSet
 
+from asr.commands.numbers import positive
 from asr.config import AugmentConfig
 from asr.data.chain import Chain
 from asr.data.manifest import transcript
@@ -19,7 +20,7 @@ from asr.data.perturb import change_volume
 from asr.data.reading import read_cut, to_int16
 from asr.scoring import score
 from asr.transcription.transcript import Transcript
-from benchmarks.measure import markdown, positive
+from benchmarks.measure import markdown
 from benchmarks.utterances import ERROR_HEAD, MANIFEST_HELP, MODEL_HELP, error_cells, load_word_model, read_utterances
 
 DESCRIPTION = (

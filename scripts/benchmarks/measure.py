@@ -62,10 +62,3 @@ def run_module(python: Path | str, module: str, *arguments: Path | str) -> None:
 def add_overrides(parser: argparse.ArgumentParser, example: str) -> None:
     """Declare the arguments of a benchmark that takes nothing but overrides of the configuration."""
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=f"such as {example}")
-
-
-def positive(text: str) -> int:
-    """Read a whole number, at least 1, from the command line."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 1")
-    return int(text)

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from asr.commands.numbers import positive
 from asr.data.manifest import transcript
 from asr.scoring import ErrorRate, score
-from benchmarks.measure import make_environment, markdown, module_environment, positive
+from benchmarks.measure import make_environment, markdown, module_environment
 from benchmarks.utterances import (
     ERROR_HEAD,
     MANIFEST_HELP,
