@@ -35,8 +35,8 @@ SENTENCES = (
 
 @cache
 def _sentence(index: int) -> np.ndarray:
-    from asr.audio import resample
     from asr.data.espeak import Espeak
+    from asr.resampling import resample
 
     espeak = Espeak()
     return resample(espeak.speak(SENTENCES[index], "en-us+f3" if index % 2 else "en-us"), espeak.sample_rate, SAMPLE_RATE)

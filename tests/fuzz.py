@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from conftest import SAMPLE_RATE, spoken
 
-from asr.audio import resample
+from asr.resampling import resample
 
 Mutate = Callable[[bytes, np.random.Generator], bytes]
 

@@ -16,9 +16,10 @@ import pytest
 import soundfile
 from conftest import SAMPLE_RATE, tone
 
-from asr.audio import check_waveform, load_audio, probe_audio, resample, stream_audio
+from asr.audio import check_waveform, load_audio, probe_audio, stream_audio
 from asr.container import container_blocks
 from asr.errors import AudioError
+from asr.resampling import resample
 
 
 def write_m4a(

@@ -133,7 +133,7 @@ def test_nothing_left_to_score(package: Path, manifests: Path, tmp_path: Path) -
         (["tiny/dve"], "tiny/dev"),
         (["tiny/dev", "decoding.kind=beem"], "decoding.kind"),
         (["tiny/dev", "decoding.knd=greedy"], "decoding.kind"),
-        (["tiny/dev", "--batch-s", "0"], "batch-s"),
+        (["tiny/dev", "--batch-seconds", "0"], "--batch-seconds: '0'"),
         (["tiny/dev", "--device", "abacus"], "abacus"),
     ],
 )

@@ -18,6 +18,7 @@ ROOMS = (
     ["config"],
     ["compose"],
     ["container"],
+    ["resampling"],
     ["audio"],
     ["data"],
     ["text"],

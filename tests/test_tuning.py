@@ -589,7 +589,7 @@ def test_an_interruption_before_the_first_trial_changes_nothing(
         (["tiny/dev", "--trials", "0"], ("--trials 0",)),
         (["tiny/dev", "--subset", "-1"], ("--subset -1",)),
         (["tiny/dev", "--seed", "-1"], ("--seed -1",)),
-        (["tiny/dev", "--batch-s", "nan"], ("--batch-s nan",)),
+        (["tiny/dev", "--batch-seconds", "nan"], ("--batch-seconds: 'nan'",)),
         (["tiny/dev", "--cache-gib", "-1"], ("--cache-gib -1",)),
         (["tiny/dev", "decoding.kind=beam_ngram"], ("decoding.lm",)),
         (["tiny/dev", "decoding.kind=beam_ngram", "decoding.lm=nowhere.arpa"], ("nowhere.arpa",)),

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from asr.commands.numbers import seconds
 from asr.commands.overrides import add_decoding, add_hot_words, given_overrides, is_override, with_overrides
 from asr.data.manifest import manifest_stem
 from asr.errors import ConfigError
@@ -28,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--manifests", dest="folder", metavar="DIR", default="data/manifests", help="their folder (%(default)s)"
     )
-    parser.add_argument("--batch-s", type=float, default=160.0, metavar="S", help="audio recognised at once (%(default)g s)")
+    parser.add_argument(
+        "--batch-seconds", type=seconds, default=160.0, metavar="S", help="audio recognised at once (%(default)g s)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     add_decoding(parser)
     add_hot_words(parser)
@@ -46,8 +49,6 @@ def run(args: argparse.Namespace) -> int:
     """Score each manifest by itself; 2 if an utterance had to be left out, 0 otherwise."""
     names = [item for item in args.manifests if not is_override(item)]
     stems = _stems(names)
-    if not args.batch_s > 0:
-        raise ConfigError(f"--batch-s {args.batch_s:g}: expected seconds of audio, above 0")
 
     from asr.data.manifest import check_output_folder, read_manifest
     from asr.data.progress import Progress
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
                 decoder,
                 corpus=name,
                 checkpoint=package.checkpoint_hash,
-                batch_s=args.batch_s,
+                batch_s=args.batch_seconds,
                 words=Calibration.configured(config.decoding) if args.calibration else None,
                 on_progress=lambda seconds, progress=progress: progress.advance(round(seconds)),  # type: ignore[misc]
             )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.commands.numbers import seconds
 from asr.commands.overrides import add_decoding, given_overrides, is_override, with_overrides
 from asr.errors import ConfigError
 from asr.shipped import find_model
@@ -65,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--manifests", dest="folder", metavar="DIR", default="data/manifests", help="their folder (%(default)s)"
     )
-    parser.add_argument("--batch-s", type=float, default=160.0, metavar="S", help="audio recognised at once (%(default)g s)")
+    parser.add_argument(
+        "--batch-seconds", type=seconds, default=160.0, metavar="S", help="audio recognised at once (%(default)g s)"
+    )
     parser.add_argument(
         "--cache-gib",
         type=float,
@@ -99,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         posteriors = Posteriors.compute(
             cuts,
             package.model,
-            batch_s=args.batch_s,
+            batch_s=args.batch_seconds,
             limit_bytes=round(args.cache_gib * 2**30),
             on_progress=display.advance,
         )
@@ -131,8 +134,6 @@ def _check(args: argparse.Namespace, names: Sequence[str]) -> None:
     for option, value, low in (("--trials", args.trials, 1), ("--subset", args.subset, 0), ("--seed", args.seed, 0)):
         if value < low:
             raise ConfigError(f"{option} {value}: expected an integer of at least {low}")
-    if not args.batch_s > 0:
-        raise ConfigError(f"--batch-s {args.batch_s:g}: expected seconds of audio, above 0")
     if not 0 <= args.cache_gib < 2**20:
         raise ConfigError(f"--cache-gib {args.cache_gib:g}: expected GiB of memory, at least 0")
 

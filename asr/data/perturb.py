@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from asr.audio import resample
 from asr.config import TELEPHONE_RATE
 from asr.data.reading import from_int16, to_int16
+from asr.resampling import resample
 
 TELEPHONES = ("ULAW", "ALAW", "GSM610")
 """What a telephone codes speech with: G.711's two laws, and GSM 06.10's full rate."""

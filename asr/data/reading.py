@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asr.audio import load_audio, resample
+from asr.audio import load_audio
 from asr.errors import AudioError
+from asr.resampling import resample
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut

@@ -16,13 +16,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from asr.audio import check_rate, check_waveform, resample, stream_audio
+from asr.audio import check_rate, check_waveform, stream_audio
 from asr.decoding import build_decoder
 from asr.decoding.confidence import Calibration
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.waveforms import decode_waveforms
 from asr.errors import AudioError, ConfigError
 from asr.package import ModelPackage
+from asr.resampling import resample
 from asr.transcription.speech import SpeechDetector
 from asr.transcription.stitch import after, before, seam
 from asr.transcription.transcript import Segment, Transcript

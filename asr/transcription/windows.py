@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.audio import resample_blocks
 from asr.errors import ConfigError
+from asr.resampling import resample_blocks
 from asr.transcription.speech import FRAME, SAMPLE_RATE, SpeechDetector
 
 _FRAMES_PER_S = SAMPLE_RATE / FRAME
