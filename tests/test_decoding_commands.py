@@ -108,6 +108,15 @@ def test_language_models_travel_in_the_package(
     assert transcribe(again, spoken_wav, capsys=capsys) == text
 
 
+def test_a_language_model_can_be_put_aside(
+    package: Path, arpa: Path, spoken_wav: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = with_language_model(package, arpa, tmp_path / "package")
+    assert transcribe(mine, spoken_wav, "decoding.kind=greedy", "decoding.lm=null", capsys=capsys) == transcribe(
+        package, spoken_wav, capsys=capsys
+    )
+
+
 def test_links_out_of_the_language_folder(package: Path, arpa: Path, tmp_path: Path) -> None:
     mine = with_language_model(package, arpa, tmp_path / "package")
     (mine / "language" / "ngram.arpa").unlink()

@@ -97,7 +97,8 @@ def with_overrides(config: Config, overrides: Sequence[str], hot_words: str | No
         mapping["decoding"]["hot_words"] = [*mapping["decoding"]["hot_words"], *read_hot_words(hot_words)]
     result = from_mapping(mapping)
     for key in given:
-        if key in _USED_BY and result.decoding.kind not in _USED_BY[key]:
+        unused = key in _USED_BY and result.decoding.kind not in _USED_BY[key]
+        if unused and getattr(result.decoding, key) is not None:
             raise ConfigError(
                 f"{_OVERRIDE}{key}: decoding.kind={result.decoding.kind} uses no such language model; set decoding.kind to "
                 f"{' or '.join(_USED_BY[key])}"
