@@ -23,6 +23,7 @@ from asr.language.lstm_package import write_lstm
 from asr.language.lstm_run import LAST, Interruption, Position, find_run, save_run
 from asr.language.lstm_step import Stepper
 from asr.language.lstm_text import TrainingText, read_training_text
+from asr.language.memory import peak_memory_gib
 from asr.language.package import check_replaceable
 from asr.language.perplexity import Perplexity, measure
 from asr.model.device import has_bfloat16
@@ -71,7 +72,8 @@ def train_lstm(config: LstmTraining) -> int:
             logger.info(f"stopped in epoch {run.position.epoch + 1}; the same command goes on from {working}")
             return INTERRUPTED
         result = f"perplexity {run.position.best:.2f}" if text.dev else "last weights"
-        logger.info(f"done in {time.monotonic() - start:.0f} s: {result}; language model package {config.output}")
+        used = f"{time.monotonic() - start:.0f} s, peak memory {peak_memory_gib():.2f} GiB"
+        logger.info(f"done in {used}: {result}; language model package {config.output}")
     shutil.move(working / _LOG, working / _PACKAGE / _LOG)
     replace_folder(folder, working / _PACKAGE)
     shutil.rmtree(working)

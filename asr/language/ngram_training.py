@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from asr.language.config import NgramTraining
 from asr.language.corpus import Corpus, named_sources, prepare_corpus
 from asr.language.kenlm import read_header
 from asr.language.lmplz import DiscountError, count_ngrams, find_program, pack
+from asr.language.memory import peak_memory_gib
 from asr.language.ngram import NgramModel
 from asr.language.package import CARD_NAME, NGRAM_NAMES, new_folder, write_config
 from asr.language.perplexity import Perplexity, measure
@@ -78,7 +78,7 @@ def train_ngram(config: NgramTraining) -> Path:
             "ngrams": list(header.counts),
             **built,
             "seconds": round(time.monotonic() - start, 1),
-            "memory_gib": _peak_memory_gib(),
+            "memory_gib": peak_memory_gib(),
             "dev": config.dev,
             "dev_perplexity": perplexity.to_mapping() if perplexity else None,
         }
@@ -102,12 +102,6 @@ def _build(
         logger.info(f"packing as {config.lm.binary}")
         pack(arpa, file, config.lm, scratch)
     return file, {**built, "bytes": file.stat().st_size}
-
-
-def _peak_memory_gib() -> float:
-    """Return the peak memory of the largest process so far: this one or KenLM's."""
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return round(max(resource.getrusage(kind).ru_maxrss for kind in kinds) / 2**20, 2)
 
 
 def _choose_vocabulary(corpus: Corpus, units: Units, config: NgramTraining, form: Normaliser) -> Vocabulary:
