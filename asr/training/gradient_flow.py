@@ -151,6 +151,7 @@ def draw(rows: list[dict[str, Any]]) -> bytes:
             [row["epoch"] for row in rows], values, ".-", color=colours[index % 10], label=name, linewidth=1.2
         )
     through_layers.set(title="gradient of each layer", xlabel="epoch", ylabel="mean norm before clipping")
+    through_layers.xaxis.get_major_locator().set_params(integer=True)
     for axes in (through_time, through_layers):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
