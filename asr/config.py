@@ -278,6 +278,9 @@ class DecodingConfig:
     rescore_n: int = option(
         100, "hypotheses of each utterance that rescore ranks; there are no more than beam", low=1, high=10000
     )
+    rescore_lm_scale: float = option(
+        1.0, "multiplies lm_weight where rescore ranks the list; less than 1 lets the LSTM take its place", low=0.0, high=10.0
+    )
     hot_words: list[str] = option([], "words and phrases made likelier, each WORD or WORD:WEIGHT (all but greedy)")
     hot_word_score: float = option(
         6.0, "added for each hot word that is written, times its weight", unit="nats", low=0.0, high=100.0

@@ -68,9 +68,10 @@ def test_python(package: Path, spoken_wav: Path) -> None:
         (["--hotwords", "zebra", "FILE"], "decoding.kind=beam"),
         (["--decoding", "kind=beam_ngram", "FILE"], "decoding.lm"),
         (["--decoding", "kind=beam", "--hotwords", "42", "FILE"], "'42'"),
-        (["--decoding", "lm=words.arpa", "FILE"], "decoding.lm: decoding.kind=greedy uses no such language model"),
+        (["--decoding", "lm=words.arpa", "FILE"], "decoding.lm: decoding.kind=greedy does not use it"),
         (["--decoding", "kind=beam", "--decoding", "lm_weight=2", "FILE"], "kind to beam_ngram or rescore or fusion"),
-        (["--decoding", "kind=beam_ngram", "--decoding", "lstm=x", "FILE"], "decoding.lstm: decoding.kind=beam_ngram uses no"),
+        (["--decoding", "kind=fusion", "--decoding", "rescore_lm_scale=0.5", "FILE"], "set decoding.kind to rescore"),
+        (["--decoding", "kind=beam_ngram", "--decoding", "lstm=x", "FILE"], "decoding.lstm: decoding.kind=beam_ngram does not"),
     ],
 )
 def test_wrong_arguments(

@@ -248,6 +248,15 @@ def test_rescoring_adds_up(arpa: str, write: WriteLstm, with_ngram: bool, seed: 
         check(found, {SPACED.decode(tokens): score for tokens, score in readings.items()}, lstm)
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.4])
+def test_the_lstm_takes_the_place_of_the_ngram_model(arpa: str, write: WriteLstm, scale: float) -> None:
+    lstm = write()
+    log_probs = random_log_probs(np.random.default_rng(2), 5, 4)
+    (found,) = decode(build("rescore", SPACED, lstm, lm=arpa, rescore_lm_scale=scale, **WIDE), log_probs)
+    acoustic = sentences(log_probs, SPACED.spell_many(WORDS), 1)
+    check(found, acoustic, lstm, ngram=ngram_log_prob, bonus=lambda text: (scale - 1.0) * 1.3 * ngram_log_prob(text))
+
+
 @pytest.mark.parametrize(
     ("units", "words"), [(Characters(), ("a", "b", "|")), (Pieces(PIECES), ("a", "▁a", "b", "▁"))], ids=["characters", "pieces"]
 )
@@ -372,6 +381,7 @@ def test_signatures_tell_settings_apart(arpa: str, write: WriteLstm) -> None:
         {},
         {"lm": arpa},
         {"lm": arpa, "lm_weight": 0.4},
+        {"lm": arpa, "rescore_lm_scale": 0.4},
         {"lstm_weight": 0.3},
         {"word_score": 0.3},
         {"rescore_n": 7},
@@ -379,7 +389,7 @@ def test_signatures_tell_settings_apart(arpa: str, write: WriteLstm) -> None:
     ]
     for kind in ("rescore", "fusion"):
         signatures = [build(kind, SPACED, **{"lstm": write(), **each}).signature for each in settings]
-        assert len(set(signatures)) == len(signatures) - (kind == "fusion")  # which makes no list
+        assert len(set(signatures)) == len(signatures) - 2 * (kind == "fusion")  # which makes no list
         assert all(signature.startswith(f"{kind}:") and " " not in signature for signature in signatures)
         assert all(signature.count("word_score=") == 1 for signature in signatures)
         assert all("lstm=lstm2x5-word-3-" in signature for signature in signatures)

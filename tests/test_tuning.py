@@ -61,8 +61,10 @@ def test_keys_are_those_that_change_what_the_decoder_writes() -> None:
     ngram.lexicon = False
     assert "unknown_score" in names(ngram)
     for kind in ("rescore", "fusion"):
-        both = DecodingConfig(kind=kind, lm="x", lstm="y")
-        assert names(both) == ["lstm_weight", *names(DecodingConfig(kind="beam_ngram", lm="x"))]
+        both = names(DecodingConfig(kind=kind, lm="x", lstm="y"))
+        assert ("rescore_lm_scale" in both) == (kind == "rescore")
+        without = [name for name in both if name != "rescore_lm_scale"]
+        assert without == ["lstm_weight", *names(DecodingConfig(kind="beam_ngram", lm="x"))]
         assert names(DecodingConfig(kind=kind, lstm="y"))[:3] == ["lstm_weight", "word_score", "blank_penalty"]
     assert "unknown_score" in names(DecodingConfig(kind="fusion", lstm="y", lexicon=False))
 

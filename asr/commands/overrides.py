@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 _OVERRIDE = "decoding."
 _WITH_NGRAM, _WITH_LSTM = ("beam_ngram", "rescore", "fusion"), ("rescore", "fusion")
-_USED_BY = {"lm": _WITH_NGRAM, "lm_weight": _WITH_NGRAM, "lstm": _WITH_LSTM, "lstm_weight": _WITH_LSTM}
+_USED_BY = {
+    "lm": _WITH_NGRAM,
+    "lm_weight": _WITH_NGRAM,
+    "lstm": _WITH_LSTM,
+    "lstm_weight": _WITH_LSTM,
+    "rescore_lm_scale": ("rescore",),
+    "rescore_n": ("rescore",),
+}
 
 
 def is_override(item: str) -> bool:
@@ -100,7 +107,7 @@ def with_overrides(config: Config, overrides: Sequence[str], hot_words: str | No
         unused = key in _USED_BY and result.decoding.kind not in _USED_BY[key]
         if unused and getattr(result.decoding, key) is not None:
             raise ConfigError(
-                f"{_OVERRIDE}{key}: decoding.kind={result.decoding.kind} uses no such language model; set decoding.kind to "
+                f"{_OVERRIDE}{key}: decoding.kind={result.decoding.kind} does not use it; set decoding.kind to "
                 f"{' or '.join(_USED_BY[key])}"
             )
     return result

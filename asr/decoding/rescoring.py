@@ -25,6 +25,9 @@ _TEXTS = 4096
 class RescoringDecoder(Decoder):
     """Adds an LSTM's log-probabilities to the scores of a first search (log-linear combination).
 
+    The first search needs the n-gram model's full weight to find good lists; in the sum, part of it may go to the LSTM, which
+    knows more of the context (``rescore_lm_scale``).
+
     Where that search adds no word score, it is added here: without it the LSTM would favour short texts.
 
     Parameters
@@ -53,6 +56,7 @@ class RescoringDecoder(Decoder):
         config = self._config
         parts = [self._first.signature, f"lstm={self._scores.lstm.signature}", f"lstm_weight={config.lstm_weight:g}"]
         parts += [] if self._first.counts_words else [f"word_score={config.word_score:g}"]
+        parts += [f"rescore_lm_scale={config.rescore_lm_scale:g}"] if config.lm is not None else []
         return ",".join([*parts, f"rescore_n={config.rescore_n}"])
 
     def decode(self, log_probs: torch.Tensor, n_frames: torch.Tensor) -> list[Hypothesis]:
@@ -62,7 +66,9 @@ class RescoringDecoder(Decoder):
         return [best_of([self._rescored(one, scores[one.text]) for one in found], self._config.n_best) for found in lists]
 
     def _rescored(self, hypothesis: Hypothesis, lstm: float) -> Hypothesis:
-        score = hypothesis.score + self._config.lstm_weight * lstm + self._word_score * len(hypothesis.text.split())
+        config = self._config
+        score = hypothesis.score + config.lstm_weight * lstm + self._word_score * len(hypothesis.text.split())
+        score += (config.rescore_lm_scale - 1.0) * config.lm_weight * hypothesis.language
         return dataclasses.replace(hypothesis, lstm=lstm, score=score)
 
 

@@ -20,6 +20,7 @@ Point = tuple[float, ...]
 _RANGES: Mapping[str, tuple[float, float]] = {
     "lstm_weight": (0.0, 3.0),
     "lm_weight": (0.0, 3.0),
+    "rescore_lm_scale": (0.0, 1.5),
     "word_score": (-4.0, 4.0),
     "blank_penalty": (-1.0, 4.0),
     "prior_weight": (0.0, 1.0),
@@ -33,7 +34,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "greedy": _NETWORK,
     "beam": (*_NETWORK, BEAM),
     "beam_ngram": ("lm_weight", "word_score", "unknown_score", *_NETWORK, BEAM),
-    "rescore": ("lstm_weight", "lm_weight", "word_score", "unknown_score", *_NETWORK, BEAM),
+    "rescore": ("lstm_weight", "lm_weight", "rescore_lm_scale", "word_score", "unknown_score", *_NETWORK, BEAM),
     "fusion": ("lstm_weight", "lm_weight", "word_score", "unknown_score", *_NETWORK, BEAM),
 }
 """For each ``decoding.kind`` the keys that change what it writes."""
@@ -121,6 +122,7 @@ def searched_keys(config: DecodingConfig, wanted: Sequence[str], fixed: Sequence
 def _matters(name: str, config: DecodingConfig) -> bool:
     needs = {
         "lm_weight": config.lm is not None,
+        "rescore_lm_scale": config.lm is not None,
         "lstm_weight": config.lstm is not None,
         "unknown_score": not config.lexicon and (config.lm is not None or config.kind == "fusion"),
     }
