@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -17,6 +18,9 @@ SAMPLE_RATE = 16000
 
 settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing about whether it is right
 settings.load_profile("untimed")
+
+# A shell's background job ignores Ctrl-C, and so would all that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def tone(duration_s: float = 0.5, frequency_hz: float = 440.0, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
