@@ -71,6 +71,8 @@ def test_python(package: Path, spoken_wav: Path) -> None:
         (["--decoding", "lm=words.arpa", "FILE"], "decoding.lm: decoding.kind=greedy does not use it"),
         (["--decoding", "kind=beam", "--decoding", "lm_weight=2", "FILE"], "kind to beam_ngram or rescore or fusion"),
         (["--decoding", "kind=fusion", "--decoding", "rescore_lm_scale=0.5", "FILE"], "set decoding.kind to rescore"),
+        (["--decoding", "kind=rescore", "--decoding", "rescore_lm_scale=0.5", "FILE"], "there is no n-gram model to weigh"),
+        (["--decoding", "kind=beam", "--decoding", "rescore_n=5", "FILE"], "set decoding.kind to rescore"),
         (["--decoding", "kind=beam_ngram", "--decoding", "lstm=x", "FILE"], "decoding.lstm: decoding.kind=beam_ngram does not"),
     ],
 )

@@ -110,4 +110,8 @@ def with_overrides(config: Config, overrides: Sequence[str], hot_words: str | No
                 f"{_OVERRIDE}{key}: decoding.kind={result.decoding.kind} does not use it; set decoding.kind to "
                 f"{' or '.join(_USED_BY[key])}"
             )
+        if key == "rescore_lm_scale" and result.decoding.lm is None:
+            raise ConfigError(
+                f"{_OVERRIDE}{key}: there is no n-gram model to weigh; name one with {_OVERRIDE}lm=PATH, or leave it out"
+            )
     return result
