@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from asr.config import Config, conf_dir, explain, recipes_dir, to_object, validate
+from asr.config import Config, conf_dir, recipes_dir
+from asr.config_checks import validate
+from asr.config_mapping import explain, to_object
 from asr.errors import ConfigError
 from asr.option import leaves, nearest, sections
 

@@ -28,7 +28,8 @@ import torch
 import yaml
 
 import asr
-from asr.config import Config, DecodingConfig, from_mapping
+from asr.config import Config, DecodingConfig
+from asr.config_mapping import from_mapping
 from asr.data.folders import replacing_folder
 from asr.decoding.lexicon import find
 from asr.errors import PackageError

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 import asr
-from asr.config import Config, from_mapping
+from asr.config import Config
+from asr.config_mapping import from_mapping
 from asr.errors import ConfigError, PackageError
 from asr.text import FILE_NAME as TOKENIZER_NAME
 

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from asr.compose import GROUPS, compose, describe, list_groups, list_recipes
-from asr.config import Config, conf_dir, from_mapping, options, recipes_dir, to_yaml, validate
+from asr.config import Config, conf_dir, options, recipes_dir
+from asr.config_checks import validate
+from asr.config_mapping import from_mapping, to_yaml
 from asr.errors import ConfigError
 
 

@@ -16,6 +16,8 @@ ROOMS = (
     ["errors"],
     ["option"],
     ["config"],
+    ["config_checks"],
+    ["config_mapping"],
     ["compose"],
     ["container"],
     ["resampling"],

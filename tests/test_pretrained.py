@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from test_training import LEARNING, assert_equal_weights, small_config, weights, write_corpus
 
 from asr.cli import main
-from asr.config import Config, DecodingConfig, to_yaml
+from asr.config import Config, DecodingConfig
+from asr.config_mapping import to_yaml
 from asr.decoding import build_decoder
 from asr.errors import ConfigError, DataError, PackageError
 from asr.package import compress_package, read_package, with_decoding, write_package

@@ -18,7 +18,8 @@ from test_training import LEARNING, small_config, weights, write_corpus
 
 import asr
 from asr.cli import main
-from asr.config import Config, TokensConfig, from_mapping
+from asr.config import Config, TokensConfig
+from asr.config_mapping import from_mapping
 from asr.errors import ConfigError, DataError, PackageError
 from asr.package import read_package
 from asr.text import FILE_NAME, Tokenizer, build_tokenizer, load_tokenizer

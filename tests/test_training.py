@@ -23,7 +23,8 @@ from lightning.pytorch import Trainer
 from safetensors.torch import load_file
 
 from asr.compose import compose
-from asr.config import Config, OptimConfig, to_yaml
+from asr.config import Config, OptimConfig
+from asr.config_mapping import to_yaml
 from asr.ctc import ctc_loss
 from asr.data.augment import SpecAugment
 from asr.data.batches import longest_batch
@@ -220,7 +221,7 @@ def test_killed_run_resumes_and_ends(corpus: Path, tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
     settings.write_text(to_yaml(config))
     code = (
-        "import sys, yaml; from asr.config import from_mapping; from asr.training import train; "
+        "import sys, yaml; from asr.config_mapping import from_mapping; from asr.training import train; "
         f"sys.exit(train(from_mapping(yaml.safe_load(open({str(settings)!r})))))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -411,7 +412,7 @@ def test_two_processes_stop_together(corpus: Path, tmp_path: Path) -> None:
     settings.write_text(yaml.safe_dump(overrides))
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys, yaml\nfrom asr.config import from_mapping\nfrom asr.training import train\n"
+        "import sys, yaml\nfrom asr.config_mapping import from_mapping\nfrom asr.training import train\n"
         f"sys.exit(train(from_mapping(yaml.safe_load(open({str(settings)!r})))))\n"
     )
     with open(tmp_path / "log", "w") as log:

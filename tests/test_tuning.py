@@ -21,7 +21,8 @@ from tiny_lstm import write_tiny_lstm
 
 from asr.card import add_tuning
 from asr.cli import main
-from asr.config import Config, DecodingConfig, TokensConfig, from_mapping, options
+from asr.config import Config, DecodingConfig, TokensConfig, options
+from asr.config_mapping import from_mapping
 from asr.data.manifest import read_manifest, write_manifest
 from asr.decoding import build_decoder
 from asr.decoding.waveforms import decode_waveforms

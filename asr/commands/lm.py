@@ -112,7 +112,7 @@ def _train(args: argparse.Namespace) -> int:
 
     config = compose_training(args.overrides, args.config_dir)
     if args.print_config:
-        from asr.config import to_yaml
+        from asr.config_mapping import to_yaml
 
         print(to_yaml(config), end="")
         return 0

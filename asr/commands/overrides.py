@@ -81,7 +81,7 @@ def with_overrides(config: Config, overrides: Sequence[str], hot_words: str | No
 
     import yaml
 
-    from asr.config import from_mapping
+    from asr.config_mapping import from_mapping
 
     mapping = dataclasses.asdict(config)
     given: list[str] = []

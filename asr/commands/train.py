@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.jobs > 1:
         raise ConfigError("--jobs goes with --multirun; trainer.devices=N trains one model with N processes")
     if args.print_config:
-        from asr.config import to_yaml
+        from asr.config_mapping import to_yaml
 
         print(to_yaml(config), end="")
         return 0

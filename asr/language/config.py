@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from asr.compose import Schema, compose_schema, describe, group_file
-from asr.config import TokensConfig, check_ranges
+from asr.config import TokensConfig
+from asr.config_checks import check_ranges
 from asr.errors import ConfigError
 from asr.option import leaves, option, show
 

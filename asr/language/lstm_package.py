@@ -11,7 +11,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from asr.config import check_ranges, read_mapping
+from asr.config_checks import check_ranges
+from asr.config_mapping import read_mapping
 from asr.errors import ConfigError, PackageError
 from asr.language.card import build_card
 from asr.language.config import LstmConfig

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from asr.config import Config, from_mapping
+from asr.config import Config
+from asr.config_mapping import from_mapping
 from asr.errors import ConfigError, DataError
 from asr.text import Tokenizer, tokenizer_from_mapping
 from asr.training.checkpoints import LAST

@@ -20,7 +20,8 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from asr.card import build_card
-from asr.config import Config, to_yaml
+from asr.config import Config
+from asr.config_mapping import to_yaml
 from asr.data.batches import count_batches, evaluation_loader, longest_batch
 from asr.data.manifest import check_output_folder, read_manifest, replacing, transcript
 from asr.errors import ConfigError, StorageError
