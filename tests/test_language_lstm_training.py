@@ -1,0 +1,322 @@
+"""LSTM language models: training, resuming, packages, commands."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import itertools
+import logging
+import math
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import yaml
+
+from asr.cli import main
+from asr.errors import ConfigError, DataError, PackageError, TrainingDiverged
+from asr.language import load_language_model
+from asr.language.config import LstmConfig, LstmTraining, compose_training
+from asr.language.lstm import LstmModel
+from asr.language.lstm_run import LAST
+from asr.language.lstm_step import Stepper
+from asr.language.lstm_training import INTERRUPTED, choose_device, train_lstm
+
+# A language that is easily learned: after "the" a noun, after a noun its verb and the end.
+VERBS = {"cat": "meows", "dog": "barks", "cow": "moos", "duck": "quacks"}
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    rng = random.Random(7)
+    nouns = [rng.choice(list(VERBS)) for _ in range(1500)]
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"The {noun} {VERBS[noun]}.\n" for noun in nouns))
+    return path
+
+
+def overrides_of(text: Path, *overrides: str) -> list[str]:
+    return [
+        "lm=lstm", f"text=[{text}]", f"output={text.parent / 'lm'}", "lm.embedding_size=16", "lm.hidden_size=16",
+        "lm.layers=1", "lm.rows=8", "lm.steps=10", "lm.epochs=2", "lm.lr=0.02", "lm.precision=float32",
+        "lm.accelerator=cpu", "lm.samples=4", "lm.dropout=0.1", "lm.held_out=0.02", *overrides,
+    ]  # fmt: skip
+
+
+def config_of(text: Path, *overrides: str) -> LstmTraining:
+    config = compose_training(overrides_of(text, *overrides))
+    assert isinstance(config, LstmTraining)
+    return config
+
+
+def test_training_learns_a_simple_language_and_writes_its_package(text: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="asr")
+    assert train_lstm(config_of(text, "lm.dropout=0")) == 0
+    folder = text.parent / "lm"
+    names = ["README.md", "config.yaml", "model.safetensors", "train.log", "vocabulary.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert sorted(path.name for path in text.parent.iterdir()) == ["lm", "text.txt"]
+    model = load_language_model(folder)
+    assert isinstance(model, LstmModel)
+    words = dict(model.next_words(["the"], 4))
+    assert set(words) == set(VERBS)
+    assert all(0.1 < p < 0.4 for p in words.values())
+    assert model.next_words(["the", "cow"], 1)[0][0] == "moos"
+    # Nothing but the noun is uncertain: 4 choices in 4 predictions give a perplexity of the fourth root of 4.
+    facts = yaml.safe_load((folder / "config.yaml").read_text())["training"]
+    assert 4**0.25 < facts["dev_perplexity"]["perplexity"] < 1.6
+    assert "dev perplexity" in caplog.text
+    assert re.search(r"done in \d+ s, peak memory \d\.\d\d GiB: perplexity \d", (folder / "train.log").read_text())
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(folder / "model.safetensors")
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Send this process the signal of Ctrl-C in the given steps."""
+    original, number = Stepper.step, itertools.count(1)
+
+    def step(self: Stepper, inputs: torch.Tensor, targets: torch.Tensor, state: object) -> object:
+        if next(number) in steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, inputs, targets, state)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Stepper, "step", step)
+
+
+def test_interrupted_run_goes_on_as_if_it_had_not_been(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train_lstm(config_of(text)) == 0
+    expected = weights_of(text.parent / "lm")
+    before = (text.parent / "lm" / "config.yaml").read_text()
+    for step in (17, 60):  # in the first epoch, and in what then is left of the second
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, step)
+            assert train_lstm(config_of(text)) == INTERRUPTED
+    assert (text.parent / "lm" / "config.yaml").read_text() == before
+    assert (text.parent / "lm.training" / LAST).is_file()
+    assert train_lstm(config_of(text)) == 0
+    for name, tensor in weights_of(text.parent / "lm").items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_second_interrupt_stops_at_once(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = signal.getsignal(signal.SIGINT)
+
+    def twice(self: Stepper, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Stepper, "step", twice)
+    with pytest.raises(KeyboardInterrupt):
+        train_lstm(config_of(text))
+    assert signal.getsignal(signal.SIGINT) is original
+    assert not (text.parent / "lm.training" / LAST).exists()
+
+
+@pytest.mark.parametrize("step", [9, 40])
+def test_killed_run_goes_on_from_its_last_checkpoint(text: Path, step: int) -> None:
+    """SIGKILL in a step leaves no time to save; what is trained again comes to the same weights."""
+    assert train_lstm(config_of(text, "lm.threads=1")) == 0
+    expected = weights_of(text.parent / "lm")
+    shutil.rmtree(text.parent / "lm")
+    code = (
+        "import itertools, os, signal, sys\n"
+        "from asr.cli import main\n"
+        "from asr.language.lstm_step import Stepper\n"
+        "original, number = Stepper.step, itertools.count(1)\n"
+        "def step(*args):\n"
+        f"    if next(number) == {step}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return original(*args)\n"
+        "Stepper.step = step\n"
+        "main(sys.argv[1:])\n"
+    )
+    arguments = ["lm", "train", *overrides_of(text, "lm.checkpoint_minutes=1e-9", "lm.threads=1")]
+    killed = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert sorted(path.name for path in (text.parent / "lm.training").iterdir())[0] == LAST
+    assert train_lstm(config_of(text, "lm.checkpoint_minutes=1e-9", "lm.threads=1")) == 0
+    for name, tensor in weights_of(text.parent / "lm").items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize(("writer", "at"), [("torch.save", 25), ("safetensors.torch.save", 2)])
+def test_full_disk_stops_the_run_and_spoils_nothing(text: Path, monkeypatch: pytest.MonkeyPatch, writer: str, at: int) -> None:
+    """The disk is full for a checkpoint or the second package; the run goes on when there is room again."""
+    assert train_lstm(config_of(text)) == 0
+    expected = weights_of(text.parent / "lm")
+    module, name = writer.rsplit(".", 1)
+    original, number = getattr(importlib.import_module(module), name), itertools.count(1)
+
+    def save(*args: Any, **settings: Any) -> Any:
+        if next(number) == at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(*args, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, save)
+        assert main(["lm", "train", *overrides_of(text, "lm.checkpoint_minutes=1e-9")]) == 1
+    assert sorted(path.name for path in (text.parent / "lm.training").iterdir()) == [LAST, "package", "train.log"]
+    assert train_lstm(config_of(text)) == 0
+    for key, tensor in weights_of(text.parent / "lm").items():
+        assert torch.equal(tensor, expected[key]), key
+
+
+def test_run_that_cannot_go_on_is_refused(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        train_lstm(config_of(text))
+    with pytest.raises(ConfigError, match=r"another lm\.hidden_size \(16\)"):
+        train_lstm(config_of(text, "lm.hidden_size=8"))
+    with pytest.raises(ConfigError, match="resume=false"):
+        train_lstm(config_of(text, "resume=false"))
+    content = text.read_text()
+    text.write_text(content.replace("quacks", "sings"))
+    with pytest.raises(ConfigError, match="another text"):
+        train_lstm(config_of(text))
+    text.write_text(content)
+    checkpoint = text.parent / "lm.training" / LAST
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(DataError, match="corrupt"):
+        train_lstm(config_of(text))
+
+
+def test_training_ends_where_dev_no_longer_improves(text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="asr")
+    dev = tmp_path / "dev.txt"
+    dev.write_text("barks the meows\n" * 5)  # gets less likely the more is learned
+    assert train_lstm(config_of(text, f"dev=[{dev}]", "lm.epochs=50", "lm.patience=3", "lm.validations=10")) == 0
+    log = (tmp_path / "lm" / "train.log").read_text()
+    assert "no better perplexity in 3 measurements" in log
+    assert "epoch 9/50" not in log
+
+
+def test_diverging_training_stops_with_advice(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asr.language.lstm_step.sampled_cross_entropy", lambda hidden, *_: (hidden * math.nan).sum())
+    with pytest.raises(TrainingDiverged, match=r"loss is nan .* in step 1.*lm\.lr"):
+        train_lstm(config_of(text))
+    assert not (text.parent / "lm").exists()
+
+
+def test_training_without_measuring_keeps_the_last_weights(text: Path) -> None:
+    assert train_lstm(config_of(text, "lm.held_out=0", "lm.samples=0")) == 0
+    assert yaml.safe_load((text.parent / "lm" / "config.yaml").read_text())["training"]["dev_perplexity"] is None
+    assert load_language_model(text.parent / "lm").next_words(["the", "dog"], 1)[0][0] == "barks"
+
+
+def test_model_of_pieces(text: Path) -> None:
+    assert train_lstm(config_of(text, "lm.unit=subword", "lm.vocabulary_size=34", "lm.epochs=4")) == 0
+    model = load_language_model(text.parent / "lm")
+    assert model.unit == "subword"
+    assert any(word.startswith("▁") for word in model.words)
+    words = model.next_words(["the"], 4)
+    assert {word for word, _ in words} == set(VERBS)
+    assert 0.8 < sum(p for _, p in words) <= 1.0001
+    [score] = model.score([["the", "duck", "quacks"]])
+    assert score.n_tokens > 4
+    assert score.log_prob == pytest.approx(math.log(0.25), abs=0.5)
+    assert any(text in {f"the {noun} {verb}" for noun, verb in VERBS.items()} for text in model.sample(5))
+
+
+def test_bfloat16_is_used_only_where_the_processor_computes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(precision: str) -> torch.dtype:
+        return choose_device(LstmConfig(accelerator="cpu", precision=precision))[1]
+
+    monkeypatch.setattr("asr.language.lstm_training.has_bfloat16", lambda device: True)
+    assert [chosen(name) for name in ("auto", "bfloat16", "float32")] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    monkeypatch.setattr("asr.language.lstm_training.has_bfloat16", lambda device: False)
+    assert [chosen(name) for name in ("auto", "float32")] == [torch.float32] * 2
+    with pytest.raises(ConfigError, match=r"lm\.precision=bfloat16"):
+        chosen("bfloat16")
+
+
+def test_too_little_text_and_missing_gpu_are_refused(text: Path) -> None:
+    text.write_text("the cat\n")
+    with pytest.raises(DataError, match=r"too few for lm\.rows=8"):
+        train_lstm(config_of(text))
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match=r"lm\.accelerator=gpu"):
+            train_lstm(config_of(text, "lm.accelerator=gpu"))
+    (text.parent / "lm").mkdir()
+    (text.parent / "lm" / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match="not a language model package"):
+        train_lstm(config_of(text))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lstm")
+    (folder / "text.txt").write_text("The cat meows.\nThe dog barks.\n" * 100)
+    assert train_lstm(config_of(folder / "text.txt", "lm.epochs=6")) == 0
+    return folder / "lm"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("hidden_size: 16", "hidden_size: 17", "not the weights of the network"),
+        ("hidden_size: 16", "hidden_size: 10000", "expected 1 to 8192"),
+        ("hidden_size: 16", "hidden_size: many", "expected integers"),
+        ("hidden_size: 16", "units: 16", "expected embedding_size"),
+        ("unit: word", "unit: subword", "tokenizer"),
+    ],
+)
+def test_package_that_does_not_fit_is_refused(trained: Path, tmp_path: Path, old: str, new: str, words: str) -> None:
+    folder = copy_of(trained, tmp_path)
+    content = (folder / "config.yaml").read_text()
+    assert old in content
+    (folder / "config.yaml").write_text(content.replace(old, new))
+    with pytest.raises(PackageError, match=words):
+        load_language_model(folder)
+
+
+def test_weights_that_are_none_are_refused(trained: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    folder = copy_of(trained, tmp_path)
+    before = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    weights = weights_of(folder)
+    weights["bias"][0] = math.nan
+    for content, words in ((safetensors.torch.save(weights), "NaN"), (b"PK\x03\x04", "not a safetensors file")):
+        (folder / "model.safetensors").write_bytes(content)
+        config = (trained / "config.yaml").read_text()
+        (folder / "config.yaml").write_text(config.replace(before, hashlib.sha256(content).hexdigest()))
+        with pytest.raises(PackageError, match=words):
+            load_language_model(folder)
+    with pytest.raises(ConfigError, match="device 'moon' cannot be used"):
+        load_language_model(trained, "moon")
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    for path in folder.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+def test_commands(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dev = tmp_path / "dev.txt"
+    dev.write_text("The cat barks\n")
+    assert main(["lm", "score", str(trained), str(dev), "--compare", str(trained)]) == 0
+    out = capsys.readouterr().out
+    assert "LSTM (1 x 16, " in out
+    assert "no clear difference" in out
+    assert main(["lm", "predict", "the", "--model", str(trained), "-n", "2"]) == 0
+    assert {line.split()[1] for line in capsys.readouterr().out.splitlines()} == {"cat", "dog"}
+    assert main(["lm", "sample", "--model", str(trained), "-n", "2", "--seed", "5"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_training_on_a_gpu(text: Path) -> None:
+    assert train_lstm(config_of(text, "lm.accelerator=gpu", "lm.precision=bfloat16")) == 0
+    assert load_language_model(text.parent / "lm", "cuda").next_words(["the", "cow"], 1)[0][0] == "moos"
