@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from asr.errors import AsrError, ConfigError, StorageError
+from asr.errors import WRONG_PATH, AsrError, ConfigError, StorageError
 from asr.option import nearest
 
 COMMANDS = {
@@ -34,7 +34,6 @@ EXIT_CODES = (
 )
 INTERRUPTED = 130
 _STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO})
-_WRONG_PATH = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,8 +85,9 @@ def parse(arguments: Sequence[str]) -> tuple[str, Callable[[], int]]:
     parser = argparse.ArgumentParser(prog=f"asr {name}", description=module.DESCRIPTION, add_help=name != "train")
     module.add_arguments(parser)
     # Options may stand between positional arguments (`asr train a=1 --print-config b=2`), which argparse cannot do together
-    # with subcommands.
-    read = parser.parse_intermixed_args if parser._subparsers is None else parser.parse_args
+    # with subcommands, nor with names after `--` that begin with a dash.
+    intermixed = parser._subparsers is None and "--" not in arguments
+    read = parser.parse_intermixed_args if intermixed else parser.parse_args
     args = read(list(arguments[1:]))
     return name, lambda: int(module.run(args))
 
@@ -127,7 +127,7 @@ def _guard(name: str, command: Callable[[], int]) -> int:
         _give_up_output()  # its reader went away (`asr ... | head`)
         return 1
     except OSError as error:
-        if error.errno in _WRONG_PATH:
+        if error.errno in WRONG_PATH:
             wrong = ConfigError(f"cannot use {error.filename}: {error.strerror}; choose another name or folder")
             return _report(name, wrong, wrong.exit_code)
         if error.errno not in _STORAGE:

@@ -7,6 +7,8 @@ names the nearest right one.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +132,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     Raises
     ------
     ConfigError
-        For an override that Hydra cannot read.
+        For an override that Hydra cannot read, or from which no list of values follows.
 
     Examples
     --------
@@ -138,9 +140,29 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     [['seed=1', 'trainer.epochs=3'], ['seed=2', 'trainer.epochs=3']]
     """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.errors import HydraException
 
-    (combinations,) = BasicSweeper.split_arguments([_parse_override(text) for text in overrides], None)
-    return [list(combination) for combination in combinations]
+    values: list[list[str]] = []
+    for text in overrides:
+        try:
+            (combinations,) = BasicSweeper.split_arguments([_parse_override(text)], None)
+        except HydraException as error:
+            raise ConfigError(f"{text!r}: {' '.join(str(error).split())}; list the values, as in seed=1,2") from None
+        if not combinations:
+            raise ConfigError(f"{text!r}: is no value at all; list the values, as in seed=1,2")
+        values.append([value for (value,) in combinations])
+    return [list(combination) for combination in itertools.product(*values)]
+
+
+def quote(value: str) -> str:
+    r"""Quote a text so that it is one value of an override, whatever characters it has.
+
+    Examples
+    --------
+    >>> print("output=" + quote("runs/it's"))
+    output='runs/it\'s'
+    """
+    return "'" + re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value) + "'"
 
 
 def list_groups(config_dir: Path | str | None = None, schema: Schema[Any] = TRAINING) -> dict[str, list[str]]:
@@ -274,7 +296,9 @@ def _explain_hydra(schema: Schema[Any], error: Exception, recipes: dict[str, Pat
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OmegaConfBaseException):
-            return ConfigError(f"{where}{explain(cause, schema.type)}")
+            key = str(getattr(cause, "full_key", None) or "")
+            given = any(text.partition("=")[0] == key for text in overrides)  # which lie over the recipe's
+            return ConfigError(f"{'' if given else where}{explain(cause, schema.type)}")
         cause = cause.__cause__ or cause.__context__
     return ConfigError(f"{where}{text}")
 

@@ -18,6 +18,11 @@ A message says what is wrong, where, what was found, what was expected, and what
 
 from __future__ import annotations
 
+import errno
+
+WRONG_PATH = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
+"""Numbers of the system's errors that come of a path which cannot be, not of the disk."""
+
 
 class AsrError(Exception):
     """Root of all errors raised on purpose; ``exit_code`` is what the command line returns."""

@@ -85,6 +85,15 @@ def test_wrong_usage_is_exit_code_2(fake: Fake, arguments: list[str], capsys: py
     assert "asr" in captured.out + captured.err
 
 
+@pytest.mark.parametrize("arguments", [["--n", "1", "--", "-a", "b"], ["--", "-a", "b"]])
+def test_names_may_begin_with_a_dash(fake: Fake, arguments: list[str]) -> None:
+    fake(lambda args: int(args.names == ["-a", "b"]))
+    module = sys.modules["asr.commands.fake"]
+    with_n = module.add_arguments
+    module.__dict__["add_arguments"] = lambda parser: (with_n(parser), parser.add_argument("names", nargs="+"))
+    assert cli.main(["fake", *arguments]) == 1
+
+
 def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["trian"])
     assert "Did you mean train?" in capsys.readouterr().err

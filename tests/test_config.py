@@ -173,6 +173,11 @@ def test_fault_in_a_recipe_names_its_file(tmp_path: Path) -> None:
         assert str(file) in str(caught.value)
 
 
+def test_fault_of_the_command_line_names_no_file() -> None:
+    with pytest.raises(ConfigError, match=r"^seed: expected an integer"):
+        compose(["+recipe=synthetic/digits", "seed=abc"])
+
+
 def test_own_folder_adds_groups_and_recipes(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "tiny.yaml").write_text("recurrent: {hidden_size: 8}")

@@ -16,7 +16,7 @@ from lhotse import CutSet
 
 from asr.data.manifest import available, read_manifest, resolve, write_manifest
 from asr.data.table import prepare_table
-from asr.errors import DataError, StorageError
+from asr.errors import ConfigError, DataError, StorageError
 
 
 @pytest.fixture
@@ -107,8 +107,18 @@ def test_written_whole_or_not_at_all(manifests: Path, suffix: str) -> None:
 
 def test_folder_that_cannot_be_written(manifests: Path) -> None:
     (manifests / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(ConfigError, match="cannot be written"):
         write_manifest(read_manifest("noise/train", manifests), manifests / "file" / "below.jsonl")
+
+
+def test_what_is_no_plain_file_is_not_replaced(manifests: Path) -> None:
+    cuts = read_manifest("noise/train", manifests)
+    os.mkfifo(manifests / "pipe.jsonl")
+    for place, words in ((manifests / "pipe.jsonl", "no plain file"), (manifests / "noise", "is a folder")):
+        with pytest.raises(ConfigError, match=words):
+            write_manifest(cuts, place)
+    assert (manifests / "pipe.jsonl").is_fifo()
+    assert sorted(os.listdir(manifests)) == ["noise", "pipe.jsonl"]
 
 
 def test_full_disk(manifests: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,6 +175,12 @@ def test_nothing_named(text: str) -> None:
         read_hot_words(text)
 
 
+@pytest.mark.parametrize("text", ["namse.txt", "nowhere/names", "/nothere"])
+def test_a_file_that_is_not_there(text: str) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        read_hot_words(text)
+
+
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     file = tmp_path / "names.bin"
     file.write_bytes(b"\xff\xfe\xfa")

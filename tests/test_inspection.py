@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -108,14 +109,22 @@ def test_command(package: Path, tone_wav: Path, tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--start", "2", "--end", "1"], "expected 0 <= start < end"),
-        (["--start", "-1"], "expected 0 <= start < end"),
-        (["--start", "1000"], "ends before"),
+        (["--start", "2", "--end", "1"], "0 <= start < end"),
+        (["--start", "-1"], "0 <= start < end"),
+        (["--end", "inf"], "0 <= start < end"),
+        (["--start", "1000"], "holds no audio samples from 1000 s on"),
+        (["--end", "0.00001"], "holds no audio samples"),
         (["--units", "0-9999"], "is not within 0-"),
         (["--units", "a"], "neither a unit nor a range"),
         (["--maps", "0"], "--maps 0"),
         (["--decoding", "kind=gredy"], "Did you mean greedy"),
         (["-o", "tone.wav"], "would overwrite the audio"),
+        (["-o", "link.wav"], "would overwrite the audio"),
+        (["-o", "."], "is a folder"),
+        (["-o", ""], "is a folder"),
+        (["-o", "tone.wav/page.html"], "is not a folder"),
+        (["-o", "/dev/null"], "no plain file"),
+        (["-o", f"{'x' * 300}.html"], "File name too long"),
         (["--model", "absent"], "absent"),
     ],
 )
@@ -128,8 +137,19 @@ def test_mistakes_are_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tone_wav.parent)
+    Path("link.wav").symlink_to("tone.wav")
     assert main(["inspect", tone_wav.name, "--model", str(package), *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("asr inspect: error: ")
     assert words in error
     assert not list(tone_wav.parent.glob("*.html"))
+
+
+def test_a_name_that_is_no_text(package: Path, tone_wav: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tone_wav.parent)
+    name = os.fsdecode(b"<bad\xff>")
+    tone_wav.rename(f"{name}.wav")
+    assert main(["inspect", "--model", str(package), "--", f"{name}.wav"]) == 0
+    page = Path(f"{name}.html").read_text(encoding="utf-8")
+    assert "<bad" not in page
+    assert "bad\ufffd" in page

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,12 @@ from test_training import small_overrides, write_corpus
 
 import asr.training.sweep
 from asr.cli import main
-from asr.compose import expand
+from asr.compose import compose, expand
 from asr.config import Config
+from asr.config_mapping import to_yaml
 from asr.data.manifest import replacing
-from asr.training.sweep import Job, build_jobs, sweep
+from asr.errors import ConfigError
+from asr.training.sweep import Job, Processes, _table, build_jobs, sweep
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +43,11 @@ def jobs_of(base: Path, *overrides: str, epochs: int = 2) -> list[Job]:
     return build_jobs(combinations, [config] * len(combinations), base)
 
 
+def stand_in(monkeypatch: pytest.MonkeyPatch, run: Callable[..., int]) -> None:
+    """Let a function take the place of the commands that a sweep runs."""
+    monkeypatch.setattr(Processes, "run", lambda self, log, *arguments: run(log, *arguments))
+
+
 def fake(codes: dict[str, int], calls: list[tuple[str, ...]]) -> Callable[..., int]:
     """Stand in for the subprocess: leaves the files of a run whose word error rate is its seed in per cent."""
 
@@ -50,7 +60,7 @@ def fake(codes: dict[str, int], calls: list[tuple[str, ...]]) -> Callable[..., i
         seed = int(folder.name.partition("seed=")[2][0])
         if arguments[0] == "evaluate":
             rate = {"rate": seed / 100}
-            (folder / "test").mkdir()
+            (folder / "test").mkdir(exist_ok=True)
             with replacing(folder / "test" / "mine-test.json") as file:
                 file.write(json.dumps({"wer": rate, "cer": rate}).encode())
         else:
@@ -76,9 +86,45 @@ def test_each_combination_has_a_folder(tmp_path: Path) -> None:
     assert jobs[3].overrides == ("+recipe=cells/gru", "seed=2", "name=x", f"output='{jobs[3].folder}'")
 
 
+def test_folders_are_of_one_run_each(tmp_path: Path) -> None:
+    for overrides in (["seed=1,1"], ["name=a/b,a-b"], ["seed=1,2", "seed=1"]):
+        with pytest.raises(ConfigError, match="would both be trained in"):
+            jobs_of(tmp_path, *overrides)
+    with pytest.raises(ConfigError, match="too long for the name of a folder"):
+        jobs_of(tmp_path, f"name=a,{'x' * 260}")
+
+
+@pytest.mark.parametrize("name", ["it's", "ends in \\", "a \\' b", "ü, x"])
+def test_any_folder_is_one_value(name: str, tmp_path: Path) -> None:
+    (job,) = jobs_of(tmp_path / name, "seed=1")
+    assert compose(job.overrides[1:]).output == str(tmp_path / name / "run")
+
+
+def test_quoted_values(tmp_path: Path) -> None:
+    first, second = jobs_of(tmp_path, "name='a,b','c'")
+    assert [compose(job.overrides).name for job in (first, second)] == ["a,b", "c"]
+    assert compose(first.overrides).output == str(first.folder)
+
+
+def test_a_folder_of_other_settings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,) = jobs_of(tmp_path, "seed=1")
+    job.folder.mkdir()
+    (job.folder / "config.yaml").write_text(to_yaml(job.config))
+
+    def again(**sections: object) -> None:
+        build_jobs([["seed=1"]], [replace(job.config, **sections)], tmp_path)  # type: ignore[arg-type]
+
+    trainer = job.config.trainer
+    again(output="elsewhere", trainer=replace(trainer, threads=7, epochs=40, progress="none"))
+    with pytest.raises(ConfigError, match=r"run with another optim\.lr: its figures"):
+        again(optim=replace(job.config.optim, lr=0.5))
+    with pytest.raises(ConfigError, match=r"another trainer\.batch_s"):
+        again(trainer=replace(trainer, batch_s=7.0))
+
+
 def test_table_and_means_of_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, ...]] = []
-    monkeypatch.setattr(asr.training.sweep, "_asr", fake({}, calls))
+    stand_in(monkeypatch, fake({}, calls))
     jobs = jobs_of(tmp_path, "seed=1,3", "model.recurrent.cell=gru")
     assert sweep(jobs, tmp_path, parts=["mine/test"]) == 0
     assert (tmp_path / "results.md").read_text().splitlines() == [
@@ -98,7 +144,7 @@ def test_table_and_means_of_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_only_what_is_not_complete_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, ...]] = []
-    monkeypatch.setattr(asr.training.sweep, "_asr", fake({}, calls))
+    stand_in(monkeypatch, fake({}, calls))
     jobs = jobs_of(tmp_path, "seed=1,2")
     sweep(jobs[:1], tmp_path)
     sweep(jobs, tmp_path)
@@ -106,30 +152,50 @@ def test_only_what_is_not_complete_is_done_again(tmp_path: Path, monkeypatch: py
     sweep(jobs, tmp_path, parts=["mine/test"])
     assert [call[0] for call in calls[2:]] == ["evaluate", "evaluate"]
     os.utime(tmp_path / "seed=1/test/mine-test.json", (0, 0))  # the package was written anew since
-    assert "| 1 |" in asr.training.sweep.table(jobs, [])
-    assert "| 1 |" not in asr.training.sweep.table(jobs, ["mine/test"])
+    assert "| 1 |" in _table(jobs, [])
+    assert "| 1 |" not in _table(jobs, ["mine/test"])
     calls.clear()
     sweep(jobs_of(tmp_path, "seed=1,2", epochs=3), tmp_path)
     assert [call[0] for call in calls] == ["train", "train"]
 
 
+def test_what_is_damaged_or_gone_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+    stand_in(monkeypatch, fake({}, calls))
+    jobs = jobs_of(tmp_path, "seed=1,2")
+    sweep(jobs, tmp_path, parts=["mine/test"])
+    for file in ("result.json", "package/config.yaml", "test/mine-test.json"):
+        calls.clear()
+        path = tmp_path / "seed=2" / file
+        content = path.read_bytes()
+        path.unlink() if path.suffix == ".yaml" else path.write_bytes(content[:20])
+        sweep(jobs, tmp_path, parts=["mine/test"])
+        assert calls[0][0] == ("evaluate" if file.startswith("test") else "train")
+        assert all("seed=2" in " ".join(call) for call in calls)
+        assert "| 2 |" in _table(jobs, ["mine/test"])
+
+
 def test_a_failure_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(asr.training.sweep, "_asr", fake({"seed=1": 2}, []))
+    stand_in(monkeypatch, fake({"seed=1": 2}, []))
     assert sweep(jobs_of(tmp_path, "seed=1,2"), tmp_path, say=said.append) == 1
     assert said[-1] == "1 of 2 runs failed: seed=1"
     assert "| 2 |" in (tmp_path / "results.md").read_text()
 
 
+def programs(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Let a program of Python take the place of asr, so that what is run is a process."""
+    original = subprocess.Popen
+
+    def popen(command: list[str], **keywords: Any) -> subprocess.Popen[bytes]:
+        return original([sys.executable, "-c", program, *command[3:]], **keywords)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+
+
 def test_a_run_that_is_killed_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the kernel, for want of memory: its code is negative."""
-    train = fake({}, [])
-
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
-        code = train(None, *command[3:]) if command[3] == "train" else -9
-        return subprocess.CompletedProcess(command, code)
-
-    monkeypatch.setattr(subprocess, "run", run)
+    programs(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     said: list[str] = []
     assert sweep(jobs_of(tmp_path, "seed=1,2"), tmp_path, parts=["mine/test"], say=said.append) == 1
     assert "seed=1 failed with exit code 137" in said
@@ -138,7 +204,7 @@ def test_a_run_that_is_killed_has_failed(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_an_interruption_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, ...]] = []
-    monkeypatch.setattr(asr.training.sweep, "_asr", fake({"seed=1": 130}, calls))
+    stand_in(monkeypatch, fake({"seed=1": 130}, calls))
     assert sweep(jobs_of(tmp_path, "seed=1,2"), tmp_path) == 130
     assert len(calls) == 1
 
@@ -153,7 +219,7 @@ def test_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         meeting.wait()
         return finish(log, *arguments)
 
-    monkeypatch.setattr(asr.training.sweep, "_asr", run)
+    stand_in(monkeypatch, run)
     assert sweep(jobs_of(tmp_path, "seed=1,2,3,4"), tmp_path, side_by_side=2) == 0
     assert [line[:3] for line in (tmp_path / "results.md").read_text().splitlines()[2:6]] == ["| 1", "| 2", "| 3", "| 4"]
 
@@ -163,8 +229,12 @@ def test_what_runs_side_by_side_print_is_kept(corpus: Path, tmp_path: Path) -> N
     overrides = [text for text in command if not text.startswith("trainer.epochs")]
     assert main(["train", "--multirun", *overrides, "trainer.epochs=1,0", "--jobs", "2"]) == 2  # nothing starts
     assert not (tmp_path / "out").exists()
-    assert main(["train", "--multirun", *command, "model.head.dropout=0.1", "corpus.train=[none]", "--jobs", "2"]) == 1
-    assert "none" in (tmp_path / "out/run/output.log").read_text()
+    assert main(["train", "--multirun", *command, "corpus.train=[none]", "--jobs", "2"]) == 2
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "none.jsonl").touch()
+    command += [f"corpus.train=[{tmp_path}/none.jsonl]", "model.head.dropout=0.1"]
+    assert main(["train", "--multirun", *command, "--jobs", "2"]) == 1
+    assert "the manifest is empty" in (tmp_path / "out/run/output.log").read_text()
 
 
 def test_an_interruption_lets_the_others_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,10 +251,33 @@ def test_an_interruption_lets_the_others_save(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(asr.training.sweep, "wait", wait)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(asr.training.sweep, "_asr", run)
+    stand_in(monkeypatch, run)
     monkeypatch.setattr(asr.training.sweep, "wait", interrupt)
     assert sweep(jobs_of(tmp_path, "seed=1,2,3"), tmp_path, side_by_side=1) == 130
     assert len(finished) == 1
+
+
+@pytest.mark.parametrize("ends", ["signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))", "pass"])
+def test_a_signal_is_passed_on(ends: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a run that saves and ends, and to one that has not come so far and is killed by it."""
+    here = tmp_path / "started"
+    programs(monkeypatch, f"import pathlib, signal, sys, time; {ends}; pathlib.Path({str(here)!r}).touch(); time.sleep(60)")
+
+    def interrupt() -> None:
+        while not here.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    said: list[str] = []
+    start = time.monotonic()
+    assert sweep(jobs_of(tmp_path, "seed=1,2"), tmp_path, say=said.append) == 130
+    assert time.monotonic() - start < 50
+    thread.join()
+    assert said == ["[1/2] seed=1", "stopped in seed=1; the same command goes on"]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_command(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -205,6 +298,12 @@ def test_command(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
         (["--multirun", "seed=1,x"], "seed"),
         (["--multirun", "trainer.epoch=1,2"], "Did you mean trainer.epochs"),
         (["--multirun", "seed=1,2", "--print-config"], "leave out --multirun"),
+        (["--multirun", "seed=1,2"], "corpus.train is empty"),
+        (["--multirun", "seed=1,2", "corpus.train=[mine/none]"], "mine/none"),
+        (["--multirun", "corpus.train=[mine/none]", "seed=interval(1,2)"], "seed=interval(1,2)"),
+        (["--multirun", "corpus.train=[mine/none]", "model=glob(*)"], "model=glob(*)"),
+        (["--multirun", "corpus.train=[mine/none]", "seed=range(3,1)"], "no value at all"),
+        (["--multirun", "seed=1,2", "--evaluate", "optim.lr=0.1"], "before --evaluate"),
         (["seed=1", "--evaluate", "mine/test"], "--evaluate goes with --multirun"),
         (["seed=1", "--jobs", "2"], "--jobs goes with --multirun"),
         (["--multirun", "seed=1,2", "--jobs", "0"], "'0'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -34,6 +35,7 @@ from asr.model.acoustic import SpeechModel
 from asr.model.norm import LockedDropout
 from asr.text import build_tokenizer
 from asr.training import train
+from asr.training.lock import locked
 from asr.training.module import SpeechModule
 from asr.training.run import choose_precision
 from asr.training.schedule import build_optimizer, learning_rate_factor
@@ -237,6 +239,15 @@ def test_killed_run_resumes_and_ends(corpus: Path, tmp_path: Path) -> None:
     assert torch.load(checkpoint, weights_only=True)["epoch"] == epoch + 2
 
 
+def test_a_second_process_does_not_train_in_the_same_folder(config: Config) -> None:
+    folder = Path(config.output)
+    with locked(folder / "train.log"), pytest.raises(ConfigError, match="another process is training there"):
+        train(config)
+    assert not (folder / "last.ckpt").exists()
+    with locked(folder / "train.log"):  # it was released
+        pass
+
+
 def test_a_complete_run_is_not_trained_again(config: Config) -> None:
     assert train(config) == 0
     before = weights(config)
@@ -432,6 +443,18 @@ def test_two_processes_stop_together(corpus: Path, tmp_path: Path) -> None:
     time.sleep(3)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+def test_a_request_to_stop_is_not_lost_while_the_processes_decide(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = itertools.count()
+
+    def decide(trainer: Any, flag: bool) -> bool:
+        if next(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return flag
+
+    monkeypatch.setattr("asr.training.checkpoints.any_process", decide)
+    assert train(config) == 130
 
 
 def test_another_model_cannot_resume_the_run(corpus: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from asr.shipped import DEFAULT, VARIABLE, find_model
 DESCRIPTION = "show what a model computes on its way through an utterance, as a page with sound"
 
 _MAX_S = 60.0
+_LAST_S = 1e9  # of any recording
 _DEFAULT_UNITS = 32
 
 
@@ -43,33 +44,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page."""
-    if not 0.0 <= args.start < (args.end if args.end is not None else float("inf")):
-        raise ConfigError(
-            f"--start {args.start:g} --end {args.end if args.end is not None else '(end)'}: expected 0 <= start < end"
-        )
+    end_s = _LAST_S if args.end is None else args.end
+    if not 0.0 <= args.start < end_s <= _LAST_S:
+        end = "(end)" if args.end is None else args.end
+        raise ConfigError(f"--start {args.start:g} --end {end}: expected seconds, 0 <= start < end <= {_LAST_S:g}")
     if args.maps < 1:
         raise ConfigError(f"--maps {args.maps}: expected 1 at least")
-    page = args.output or Path(Path(args.file).stem + ".html")
-    if os.path.abspath(page) == os.path.abspath(args.file):
+    page = Path(Path(args.file).stem + ".html") if args.output is None else args.output
+    if os.path.realpath(page) == os.path.realpath(args.file):
         raise ConfigError(f"{page}: the page would overwrite the audio; name another with -o")
 
     from asr.audio import load_audio
-    from asr.data.manifest import replacing
+    from asr.data.manifest import check_output_file, replacing
     from asr.decoding import build_decoder
     from asr.decoding.confidence import Calibration
     from asr.inspection.page import build_page
     from asr.inspection.trace import trace
     from asr.package import read_package
 
+    check_output_file(page)
     package = read_package(find_model(args.model), "cpu")
     config = with_overrides(package.config, args.decoding)
     units = _units(args.units, config.model.recurrent.hidden_size)
     rate = config.frontend.sample_rate
-    waveform = load_audio(args.file, rate)
-    first, last = round(args.start * rate), len(waveform) if args.end is None else round(args.end * rate)
-    waveform = waveform[first:last]
-    if not len(waveform):
-        raise ConfigError(f"--start {args.start:g}: {args.file} ends before")
+    waveform = load_audio(args.file, rate, offset_s=args.start, duration_s=end_s - args.start)
     if len(waveform) > _MAX_S * rate:
         raise ConfigError(
             f"{args.file}: {len(waveform) / rate:.1f} s; a page holds {_MAX_S:g} s at most; choose them with --start and --end"
@@ -81,10 +79,12 @@ def run(args: argparse.Namespace) -> int:
         f"model {config.name} ({package.checkpoint_hash}), cell {recurrent.cell}, decoder {decoder.signature}, "
         f"{args.start:g} to {args.start + len(waveform) / rate:.2f} s"
     )
-    text = build_page(found, title=Path(args.file).name, subtitle=subtitle, units=units, n_maps=args.maps)
+    title = os.fsencode(Path(args.file).name).decode("utf-8", "replace")  # names need not be text
+    text = build_page(found, title=title, subtitle=subtitle, units=units, n_maps=args.maps)
     with replacing(page) as stream:
         stream.write(text.encode("utf-8"))
-    print(f"{found.hypothesis.text}\n{page}: {len(text) / 1e6:.1f} MB")
+    written = os.fsencode(page).decode("utf-8", "replace")
+    print(f"{found.hypothesis.text}\n{written}: {len(text) / 1e6:.1f} MB")
     return 0
 
 

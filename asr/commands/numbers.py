@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import argparse
 
+_MOST_THREADS = 4096
+
 
 def positive(text: str) -> int:
     """Read a whole number, at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 1")
+    return int(text)
+
+
+def threads(text: str) -> int:
+    """Read a number of threads: at least 1, and as many as a machine may have."""
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_MOST_THREADS}")
     return int(text)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.commands.numbers import threads
+
 if TYPE_CHECKING:
     from asr.data.validate import PartSummary
 
@@ -45,7 +47,7 @@ def _add_corpus(corpora: argparse._SubParsersAction[argparse.ArgumentParser], na
         "--skip-invalid", action="store_true", help="leave wrong rows out and list them in PART.rejected.jsonl; otherwise stop"
     )
     parser.add_argument("--decode", action="store_true", help="read every audio file to its end, not its header alone")
-    parser.add_argument("--threads", type=int, default=8, metavar="N", help="threads that read audio files (%(default)s)")
+    parser.add_argument("--threads", type=threads, default=8, metavar="N", help="threads that read audio files (%(default)s)")
     return parser
 
 
@@ -139,4 +141,4 @@ def _share(text: str) -> float:
 
 
 def _checks(args: argparse.Namespace) -> dict[str, Any]:
-    return {"skip_invalid": args.skip_invalid, "decode": args.decode, "n_threads": max(1, args.threads)}
+    return {"skip_invalid": args.skip_invalid, "decode": args.decode, "n_threads": args.threads}

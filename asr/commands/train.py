@@ -83,12 +83,19 @@ def _sweep(args: argparse.Namespace) -> int:
         raise ConfigError(f"--evaluate reads from one folder, but corpus.manifests is {', '.join(sorted(manifests))}")
     base = Path(compose([text for text in args.overrides if text.startswith("output=")] or ["output=runs/sweep"]).output)
 
-    from asr.data.manifest import check_output_folder, read_manifest
+    from asr.data.manifest import check_output_folder, read_manifest, resolve
     from asr.training.sweep import build_jobs, sweep
 
     check_output_folder(base)
     for part in args.evaluate:
+        if "=" in part:
+            raise ConfigError(f"--evaluate {part}: expected a manifest; write overrides before --evaluate")
         read_manifest(part, min(manifests))
+    for config in configs:
+        if not config.corpus.train:
+            raise ConfigError("corpus.train is empty; name manifests or a recipe, as in +recipe=cells/lstm,cells/gru")
+        for part in [*config.corpus.train, *config.corpus.dev]:
+            resolve(part, config.corpus.manifests)
     options = ["--config-dir", str(args.config_dir)] if args.config_dir else []
     jobs = build_jobs(combinations, configs, base)
     return sweep(jobs, base, options=options, parts=args.evaluate, manifests=min(manifests), side_by_side=args.jobs)

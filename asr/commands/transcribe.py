@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.numbers import index, positive, seconds
+from asr.commands.numbers import index, positive, seconds, threads
 from asr.commands.overrides import add_decoding, add_hot_words, is_override, with_overrides
 from asr.errors import AudioError, ConfigError
 from asr.shipped import DEFAULT, VARIABLE, find_model
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"folder of a model package, or a name that `asr models` lists (default: ${VARIABLE}, or else {DEFAULT})",
     )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
+    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument(
         "--batch-seconds",
         type=seconds,

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from asr.errors import ConfigError, DataError, StorageError
+from asr.errors import WRONG_PATH, ConfigError, DataError, StorageError
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -158,11 +158,40 @@ def check_output_folder(folder: Path) -> None:
         raise StorageError(f"{folder}: {standing} may not be written to; choose another folder or change its permissions")
 
 
+def check_output_file(path: Path) -> None:
+    """Refuse a file that could not be written, before any work is done for it; nothing is made.
+
+    Raises
+    ------
+    ConfigError
+        It is a folder or a device, or one of its parents is a file.
+    StorageError
+        Its folder may not be written to.
+    """
+    _check_plain(path)
+    check_output_folder(path.parent)
+
+
+def _check_plain(path: Path) -> None:
+    """Refuse a path that names a folder or a device, which must not be replaced by a file."""
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: is {'a folder' if path.is_dir() else 'no plain file'}; choose another name")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that takes the place of ``path`` when the block ends without an error."""
+    """Open a temporary file that takes the place of ``path`` when the block ends without an error.
+
+    Raises
+    ------
+    ConfigError
+        The path is, or leads through, what is no file or no folder: it names a device, say, which must not be replaced.
+    StorageError
+        The disk is full, or may not be written to.
+    """
     temporary = None
     try:
+        _check_plain(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
             temporary = stream.name
@@ -172,6 +201,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
+        if error.errno in WRONG_PATH:
+            raise ConfigError(f"{path}: cannot be written: {error.strerror}; choose another name or folder") from error
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         if temporary is not None:

@@ -40,7 +40,7 @@ def read_hot_words(argument: str) -> list[str]:
     Raises
     ------
     ConfigError
-        A file that cannot be read, or nothing in it.
+        A file that is absent or cannot be read, or nothing in it.
     """
     path = Path(argument)
     if path.is_file():
@@ -49,6 +49,8 @@ def read_hot_words(argument: str) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: hot words cannot be read: {getattr(error, 'strerror', None) or error}") from None
         items = [line for line in lines if not line.lstrip().startswith("#")]
+    elif "," not in argument and ("/" in argument or argument.endswith(".txt")):
+        raise ConfigError(f"hot words {argument!r}: there is no such file, and no word is written so")
     else:
         items = argument.split(",")
     found = [item.strip() for item in items if item.strip()]

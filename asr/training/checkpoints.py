@@ -86,12 +86,13 @@ class Checkpoints(Callback):
         if trainer.current_epoch + 1 == trainer.max_epochs:  # its weights may be the best, so it is always validated
             trainer.check_val_every_n_epoch = 1
         due = self.minutes > 0 and time.monotonic() - self.saved_at > 60 * self.minutes
-        due, self.stop_requested = any_process(trainer, due), any_process(trainer, self.stop_requested)
+        # The decisions are not kept: a request that comes while they are made would be lost.
+        due, stop = any_process(trainer, due), any_process(trainer, self.stop_requested)
         if trainer.is_last_batch:  # the epoch is validated and ends first: a run is resumed in an epoch, or before one
             return
-        if due or self.stop_requested:
+        if due or stop:
             self.save_last(trainer)
-        if self.stop_requested:
+        if stop:
             raise Stopped
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -107,8 +108,8 @@ class Checkpoints(Callback):
         if not self.has_dev and trainer.is_global_zero:
             self.write_package(pl_module)
         self.save_last(trainer)
-        self.stop_requested = any_process(trainer, self.stop_requested)
-        if self.stop_requested and trainer.current_epoch + 1 != trainer.max_epochs:
+        stop = any_process(trainer, self.stop_requested)
+        if stop and trainer.current_epoch + 1 != trainer.max_epochs:
             raise Stopped
 
     def save_last(self, trainer: Trainer) -> None:

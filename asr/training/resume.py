@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from asr.config import Config
+from asr.config import Config, get, options
 from asr.config_mapping import from_mapping
 from asr.errors import ConfigError, DataError
 from asr.text import Tokenizer, tokenizer_from_mapping
@@ -23,6 +23,11 @@ SETTINGS = "config.yaml"
 FIXED = ("tokens", "frontend", "model", "optim")
 """Sections that a run keeps to its end."""
 
+_INDIFFERENT = frozenset(
+    {"name", "output", "resume", "corpus.manifests", "decoding.jobs", "trainer.epochs"}
+    | {f"trainer.{key}" for key in ("workers", "cache_gib", "accelerator", "threads", "deterministic", "checkpoint_minutes")}
+    | {f"trainer.{key}" for key in ("samples", "gradient_flow", "log_every", "progress")}
+)
 _PARTS = frozenset({"callbacks", "epoch", "global_step", "loops", "lr_schedulers", "optimizer_states", "state_dict"})
 
 
@@ -71,6 +76,14 @@ def read_settings(path: Path) -> Config:
             f"{path}: the settings of the run cannot be read ({reason}). Put them back, remove {LAST} to train from the start, "
             "or choose another folder with output=..."
         ) from None
+
+
+def differing(before: Config, after: Config) -> list[str]:
+    """Return the keys by which two runs differ, so that the figures of one are not those of the other.
+
+    Where and how fast they run, what they show, and how many epochs they have is left out.
+    """
+    return [key for key in options() if key not in _INDIFFERENT and get(before, key) != get(after, key)]
 
 
 def read_tokenizer(checkpoint: Path) -> Tokenizer | None:

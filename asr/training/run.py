@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from asr.training.checkpoints import LAST, Checkpoints, RandomState, Stopped
 from asr.training.checks import check_transcripts, leave_out_untrainable, name_unfit
 from asr.training.data import SpeechData
 from asr.training.gradient_flow import GradientFlow
+from asr.training.lock import locked
 from asr.training.module import SpeechModule
 from asr.training.pretrained import read_pretrained, start_from
 from asr.training.processes import failure_of_another, lost_another
@@ -80,7 +81,8 @@ def train(config: Config) -> int:
         )
     check_output_folder(folder)
     check_replaceable(folder / PACKAGE)
-    with logging_to(folder / "train.log", is_main):
+    log = folder / "train.log"
+    with locked(log) if is_main else nullcontext(), logging_to(log, is_main):
         cuts = read_manifest(config.corpus.train, config.corpus.manifests)
         resume_from = find_checkpoint(folder, config)
         pretrained = read_pretrained(config, folder / PACKAGE) if resume_from is None else None

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from statistics import fmean
+from typing import IO
 
+from asr.compose import quote
 from asr.config import Config
-from asr.data.manifest import manifest_stem, replacing
-from asr.parts import CONFIG_NAME
-from asr.training.run import INTERRUPTED, PACKAGE, RESULT
+from asr.data.manifest import replacing
+from asr.errors import ConfigError
+from asr.training.results import EVALUATED, is_complete, is_evaluated, read_figures, table
+from asr.training.resume import SETTINGS, differing, read_settings
+from asr.training.run import INTERRUPTED, PACKAGE
 
 TABLE = "results.md"
-_TEST = "test"
 _OUTPUT = "output.log"
+_LONGEST_NAME = 255  # bytes, of a folder, in the file systems in use
 
 
 @dataclass(frozen=True)
@@ -35,19 +39,19 @@ class Job:
         Of the keys that the sweep varies: what tells it from the others.
     folder
         Its output folder.
-    epochs
-        How many it has; a run that was complete with fewer goes on.
+    config
+        What the overrides amount to. A run that was complete with fewer epochs goes on.
     """
 
     overrides: tuple[str, ...]
     values: Mapping[str, str]
     folder: Path
-    epochs: int
+    config: Config
 
     @property
     def name(self) -> str:
         """``key=value`` of all that is varied."""
-        return ",".join(f"{key}={value}" for key, value in self.values.items())
+        return ",".join(f"{key}={value}" for key, value in self.values.items()) or self.folder.name
 
 
 def build_jobs(combinations: Sequence[Sequence[str]], configs: Sequence[Config], base: Path) -> list[Job]:
@@ -61,16 +65,96 @@ def build_jobs(combinations: Sequence[Sequence[str]], configs: Sequence[Config],
         The configuration of each.
     base
         The folder of the sweep.
+
+    Raises
+    ------
+    ConfigError
+        Two combinations would share a folder, its name would be too long, or it holds a run with other settings, whose
+        figures are not those of this sweep.
+    DataError
+        A folder holds a run whose settings cannot be read.
     """
     rows = [dict(override.lstrip("+").split("=", 1) for override in overrides) for overrides in combinations]
     varied = [key for key in rows[0] if len({row[key] for row in rows}) > 1]
-    jobs = []
+    jobs: dict[Path, Job] = {}
     for overrides, row, config in zip(combinations, rows, configs, strict=True):
         values = {key: row[key] for key in varied}
         name = ",".join(f"{key}={value}" for key, value in values.items()).replace("/", "-") or "run"
+        if len(os.fsencode(name)) > _LONGEST_NAME:
+            raise ConfigError(f"{name}: too long for the name of a folder; put the values into recipes, and vary these")
         folder = base / name
-        jobs.append(Job((*overrides, f"output='{folder}'"), values, folder, config.trainer.epochs))
-    return jobs
+        job = Job((*overrides, f"output={quote(str(folder))}"), values, folder, config)
+        if folder in jobs:
+            raise ConfigError(
+                f"{job.name} and {jobs[folder].name}, two combinations of this sweep, would both be trained in {folder}; "
+                "give each value once, in names that differ by more than a /"
+            )
+        _check_settings(job)
+        jobs[folder] = job
+    return list(jobs.values())
+
+
+def _check_settings(job: Job) -> None:
+    settings = job.folder / SETTINGS
+    if settings.exists() and (keys := differing(read_settings(settings), job.config)):
+        raise ConfigError(
+            f"{job.folder} holds a run with another {keys[0]}: its figures would not be those of this sweep. Choose another "
+            f"folder with output=..., or give the settings of {settings}"
+        )
+
+
+class Processes:
+    """The commands that run now; a signal to stop is passed on to them."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.RLock()  # a second signal may come while the first is passed on
+
+    def run(self, log: Path | None, *arguments: str) -> int:
+        """Run a command of asr and return its exit code; what it prints is added to the log where one is named.
+
+        A process that a signal has ended has the code that a shell gives it: 128 and the signal's number.
+        """
+        command = [sys.executable, "-m", "asr", *arguments]
+        if log is None:
+            return self._wait(command, None)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            return self._wait(command, output)
+
+    def _wait(self, command: Sequence[str], output: IO[bytes] | None) -> int:
+        with self._lock:
+            if self.stopped.is_set():
+                return INTERRUPTED
+            process = subprocess.Popen(command, stdout=output, stderr=output)
+            self._running.add(process)
+        code = process.wait()
+        with self._lock:
+            self._running.remove(process)
+        if self.stopped.is_set() and code:
+            return INTERRUPTED
+        return code if code >= 0 else 128 - code
+
+    def stop(self, *_: object) -> None:
+        """Ask all to save and end, and start no other; a handler of signals."""
+        self.stopped.set()
+        with self._lock:
+            for process in self._running:
+                process.terminate()
+
+
+@contextmanager
+def _stopping_by_signal(processes: Processes) -> Iterator[None]:
+    """Pass SIGTERM on; that of Ctrl-C comes to all processes of a terminal by itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, processes.stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def sweep(
@@ -81,7 +165,7 @@ def sweep(
     parts: Sequence[str] = (),
     manifests: str = "data/manifests",
     side_by_side: int = 1,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] | None = None,
 ) -> int:
     """Train all, each in a process of its own, and write ``results.md``.
 
@@ -103,27 +187,29 @@ def sweep(
     side_by_side
         How many train at a time; what more than one print goes to ``output.log`` in their folders.
     say
-        Told what begins and what has failed.
+        Told what begins and what has failed; prints it by default.
 
     Returns
     -------
     int
         0, 1 where a run failed, 130 where the user stopped it.
     """
-    stopped = threading.Event()
+    processes = Processes()
+    say = say or _print
 
     def work(number: int, job: Job) -> int:
-        if stopped.is_set():
+        if processes.stopped.is_set():
             return INTERRUPTED
         say(f"[{number}/{len(jobs)}] {job.name}")
         log = job.folder / _OUTPUT if side_by_side > 1 else None
-        codes = [0 if _is_complete(job) else _asr(log, "train", *job.overrides, *options)]
+        epochs = job.config.trainer.epochs
+        codes = [0 if is_complete(job.folder, epochs) else processes.run(log, "train", *job.overrides, *options)]
         for part in parts:
-            if codes[-1] == 0 and not _is_evaluated(job, part):
-                package, target = str(job.folder / PACKAGE), str(job.folder / _TEST)
-                codes.append(_asr(log, "evaluate", package, part, "--manifests", manifests, "-o", target))
+            if codes[-1] == 0 and not is_evaluated(job.folder, part):
+                package, target = str(job.folder / PACKAGE), str(job.folder / EVALUATED)
+                codes.append(processes.run(log, "evaluate", package, part, "--manifests", manifests, "-o", target))
         if INTERRUPTED in codes:
-            stopped.set()
+            processes.stopped.set()
             say(f"stopped in {job.name}; the same command goes on")
             return INTERRUPTED
         if any(codes):
@@ -131,112 +217,30 @@ def sweep(
         return max(codes)
 
     failed: list[str] = []
-    with ThreadPoolExecutor(side_by_side) as pool:
+    with _stopping_by_signal(processes), ThreadPoolExecutor(side_by_side) as pool:
         running = {pool.submit(work, number, job): job for number, job in enumerate(jobs, start=1)}
         while running:
             try:
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
             except KeyboardInterrupt:  # the runs have it as well, and save
-                stopped.set()
+                processes.stopped.set()
                 continue
             for future in done:
                 job = running.pop(future)
                 failed += [job.name] if future.result() not in (0, INTERRUPTED) else []
             with replacing(base / TABLE) as file:
-                file.write(table(jobs, parts).encode())
-    if stopped.is_set():
+                file.write(_table(jobs, parts).encode())
+    if processes.stopped.is_set():
         return INTERRUPTED
-    say(f"\n{table(jobs, parts)}\n{base / TABLE}")
+    say(f"\n{_table(jobs, parts)}\n{base / TABLE}")
     if failed:
         say(f"{len(failed)} of {len(jobs)} runs failed: {'; '.join(failed)}")
     return 1 if failed else 0
 
 
-def table(jobs: Sequence[Job], parts: Sequence[str]) -> str:
-    """Return the Markdown table of what is complete, and where seeds are varied that of their means.
-
-    Parameters
-    ----------
-    jobs
-        The runs, complete or not.
-    parts
-        Manifests that they are evaluated on.
-    """
-    rows = [(job.values, row) for job in jobs if (row := _read(job, parts)) is not None]
-    if not rows:
-        return "no run is complete\n"
-    text = _markdown([{**values, **_cells(row)} for values, row in rows])
-    groups: dict[tuple[tuple[str, str], ...], list[Mapping[str, float]]] = {}
-    for values, row in rows:
-        groups.setdefault(tuple((key, value) for key, value in values.items() if key != "seed"), []).append(row)
-    if len(groups) < len(rows):
-        means = [{**dict(values), "runs": str(len(same)), **_mean_cells(same)} for values, same in groups.items()]
-        text += f"\nMeans of the seeds, with the lowest and the highest:\n\n{_markdown(means)}"
-    return text
+def _print(text: str) -> None:
+    print(text, flush=True)  # before what the runs print
 
 
-def _asr(log: Path | None, *arguments: str) -> int:
-    """Run a command in a process of its own and return its exit code; what it prints is added to the log where one is named.
-
-    A process that a signal has ended has the code that a shell gives it: 128 and the signal's number.
-    """
-    command = [sys.executable, "-m", "asr", *arguments]
-    if log is None:
-        code = subprocess.run(command, check=False).returncode
-    else:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            code = subprocess.run(command, check=False, stdout=output, stderr=output).returncode
-    return code if code >= 0 else 128 - code
-
-
-def _is_complete(job: Job) -> bool:
-    result = job.folder / RESULT
-    return result.exists() and json.loads(result.read_text(encoding="utf-8"))["epochs"] == job.epochs
-
-
-def _is_evaluated(job: Job, part: str) -> bool:
-    scores, package = _scores(job.folder, part), job.folder / PACKAGE / CONFIG_NAME
-    return scores.exists() and scores.stat().st_mtime >= package.stat().st_mtime
-
-
-def _scores(folder: Path, part: str) -> Path:
-    return folder / _TEST / f"{manifest_stem(part)}.json"
-
-
-def _read(job: Job, parts: Sequence[str]) -> dict[str, float] | None:
-    """Return the figures of a run by their columns, or none where it is not complete."""
-    if not _is_complete(job) or not all(_is_evaluated(job, part) for part in parts):
-        return None
-    files = [job.folder / RESULT, *(_scores(job.folder, part) for part in parts)]
-    result, *scores = (json.loads(file.read_text(encoding="utf-8")) for file in files)
-    row = {"parameters": result["parameters"], "training": result["trained_s"], "best epoch": result["best_epoch"]}
-    if result["dev_wer"] is not None:
-        row |= {"dev WER": result["dev_wer"], "dev CER": result["dev_cer"]}
-    for part, score in zip(parts, scores, strict=True):
-        row |= {f"{part} WER": score["wer"]["rate"], f"{part} CER": score["cer"]["rate"]}
-    return row
-
-
-def _cell(column: str, value: float) -> str:
-    if column.endswith("ER"):
-        return f"{100 * value:.2f} %"
-    return str(timedelta(seconds=round(value))) if column == "training" else f"{value:,.0f}"
-
-
-def _cells(row: Mapping[str, float]) -> dict[str, str]:
-    return {column: _cell(column, value) for column, value in row.items()}
-
-
-def _mean_cells(rows: Sequence[Mapping[str, float]]) -> dict[str, str]:
-    cells = {}
-    for column in rows[0]:
-        values = [row[column] for row in rows]
-        spread = f" ({_cell(column, min(values))} to {_cell(column, max(values))})" if min(values) < max(values) else ""
-        cells[column] = f"{_cell(column, fmean(values))}{spread}"
-    return cells
-
-
-def _markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def _table(jobs: Sequence[Job], parts: Sequence[str]) -> str:
+    return table([(job.values, read_figures(job.folder, job.config.trainer.epochs, parts)) for job in jobs])

@@ -66,7 +66,7 @@ def output_paths(sources: Sequence[Source], folder: Path, formats: Sequence[str]
     ConfigError
         Where two sources would be written to one file, or a source would be overwritten.
     """
-    read = {os.path.abspath(source.path) for source in sources if source.path != STDIN}
+    read = {os.path.realpath(source.path) for source in sources if source.path != STDIN}
     taken: dict[str, str] = {}
     result = []
     for source in sources:
@@ -79,7 +79,7 @@ def output_paths(sources: Sequence[Source], folder: Path, formats: Sequence[str]
             )
         taken[key] = source.path
         for path in paths:
-            if os.path.abspath(path) in read:
+            if os.path.realpath(path) in read:
                 raise ConfigError(f"{path} is a recording and would be overwritten by a transcript; choose another folder")
         result.append(paths)
     return result
