@@ -318,7 +318,7 @@ def test_progress_on_a_terminal(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
         (["--batch-seconds", "0"], "--batch-seconds: '0' is not a number of seconds above 0"),
         (["--batch-seconds", "inf"], "--batch-seconds: 'inf' is not a number of seconds above 0"),
         (["--channel", "-1"], "--channel: '-1' is not a whole number, at least 0"),
-        (["--threads", "two"], "--threads: 'two' is not a whole number, at least 1"),
+        (["--threads", "two"], "--threads: 'two' is not a whole number from 1 to 4096"),
         (["--decoding", "beam"], "--decoding: 'beam' is no setting; expected KEY=VALUE, such as beam=100"),
         (["--decoding", "beem=3"], "Did you mean decoding.beam?"),
         (["decoding.beam=3"], "decoding.beam=3: no such file; settings of the decoder are given as --decoding beam=3"),
