@@ -23,6 +23,7 @@ import torch
 import yaml
 
 from asr.cli import main
+from asr.data.lock import locked
 from asr.errors import ConfigError, DataError, PackageError, TrainingDiverged
 from asr.language import load_language_model
 from asr.language.config import LstmConfig, LstmTraining, compose_training
@@ -107,6 +108,13 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been(text: Path, monkeypatch: 
     assert train_lstm(config_of(text)) == 0
     for name, tensor in weights_of(text.parent / "lm").items():
         assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_second_process_does_not_train_in_the_same_folder(text: Path) -> None:
+    log = text.parent / "lm.training" / "train.log"
+    with locked(log), pytest.raises(ConfigError, match="another process is training there"):
+        train_lstm(config_of(text))
+    assert log.exists()
 
 
 def test_second_interrupt_stops_at_once(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,13 +29,13 @@ from asr.config_mapping import to_yaml
 from asr.ctc import ctc_loss
 from asr.data.augment import SpecAugment
 from asr.data.batches import longest_batch
+from asr.data.lock import locked
 from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, DataError, StorageError, TrainingDiverged
 from asr.model.acoustic import SpeechModel
 from asr.model.norm import LockedDropout
 from asr.text import build_tokenizer
 from asr.training import train
-from asr.training.lock import locked
 from asr.training.module import SpeechModule
 from asr.training.run import choose_precision
 from asr.training.schedule import build_optimizer, learning_rate_factor

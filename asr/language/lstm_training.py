@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from asr.data.folders import replace_folder
+from asr.data.lock import locked
 from asr.data.progress import Progress
 from asr.errors import ConfigError
 from asr.language.config import LstmConfig, LstmTraining
@@ -276,15 +277,15 @@ class _Display:
 
 @contextmanager
 def _working_folder(folder: Path) -> Iterator[Path]:
-    """Give the folder to work in; where an error leaves nothing in it to go on from, it goes again."""
+    """Give the folder to work in, to one process; where an error leaves nothing in it to go on from, it goes again."""
     working = folder.parent / f"{folder.name}{WORKING}"
-    working.mkdir(parents=True, exist_ok=True)
-    try:
-        yield working
-    except BaseException:
-        if not (working / LAST).exists() and not (working / _PACKAGE).exists():
-            shutil.rmtree(working, ignore_errors=True)
-        raise
+    with locked(working / _LOG):
+        try:
+            yield working
+        except BaseException:
+            if not (working / LAST).exists() and not (working / _PACKAGE).exists():
+                shutil.rmtree(working, ignore_errors=True)
+            raise
 
 
 @contextmanager

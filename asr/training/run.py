@@ -23,6 +23,7 @@ from asr.card import build_card
 from asr.config import Config
 from asr.config_mapping import to_yaml
 from asr.data.batches import count_batches, evaluation_loader, longest_batch
+from asr.data.lock import locked
 from asr.data.manifest import check_output_folder, read_manifest, replacing, transcript
 from asr.errors import ConfigError, StorageError
 from asr.model.acoustic import SpeechModel
@@ -33,7 +34,6 @@ from asr.training.checkpoints import LAST, Checkpoints, RandomState, Stopped
 from asr.training.checks import check_transcripts, leave_out_untrainable, name_unfit
 from asr.training.data import SpeechData
 from asr.training.gradient_flow import GradientFlow
-from asr.training.lock import locked
 from asr.training.module import SpeechModule
 from asr.training.pretrained import read_pretrained, start_from
 from asr.training.processes import failure_of_another, lost_another
