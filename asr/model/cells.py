@@ -14,12 +14,14 @@ frame; ``*`` is the elementwise product. torch has fused kernels for the first t
           h' = (1 - z) * n + z * h
 
 The others are written here. What does not depend on the step before is done for all steps at once: the input projections, and
-on the way back the derivatives of the activations and the products that give the weights' gradients. The loop over time holds
-the recurrent product and a few elementwise operations, and its backward pass is written out instead of recorded step by step.
+on the way back the products that give the weights' gradients. The loop over time is in :mod:`asr.model.steps`, and its backward
+pass is written out instead of recorded step by step. On a GPU a step is the recurrent product and one kernel beside it.
 """
 
 from __future__ import annotations
 
+import importlib.util
+from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
@@ -28,127 +30,73 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from asr.config import RecurrentConfig
+from asr.model import steps
 
 LstmState = tuple[torch.Tensor, torch.Tensor]
 
 
-class _Peephole(torch.autograd.Function):
+class _Variant(torch.autograd.Function):
+    """A layer over all frames, with peepholes or, without them, the coupled one; its backward pass is written out."""
+
     @staticmethod
     def forward(
-        ctx: Any, projected: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, c: torch.Tensor, peepholes: torch.Tensor
+        ctx: Any,
+        projected: torch.Tensor,
+        weight: torch.Tensor,
+        h: torch.Tensor,
+        c: torch.Tensor,
+        peepholes: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        gates, cells, squashed, outputs = _buffers(projected, weight)
-        size = weight.shape[1]
-        start = h, c
-        for step, gate in enumerate(gates):
-            _add_product(gate, h, weight)
-            i_f_g_o = gate.view(-1, 4, size)
-            i_f_g_o[:, :2].addcmul_(c[:, None], peepholes[:2])
-            gate[:, : 2 * size].sigmoid_()
-            gate[:, 2 * size : 3 * size].tanh_()
-            i, f, g, o = i_f_g_o.unbind(1)
-            c = torch.mul(f, c, out=cells[step]).addcmul_(i, g)
-            o.addcmul_(c, peepholes[2]).sigmoid_()
-            h = torch.mul(o, torch.tanh(c, out=squashed[step]), out=outputs[step])
-        ctx.save_for_backward(gates, cells, squashed, outputs, weight, peepholes, *start)
+        gates, cells, squashed, outputs = run_steps(projected, weight, h, c, peepholes)
+        ctx.save_for_backward(gates, cells, squashed, outputs, weight, peepholes, h, c)
         return outputs, cells[-1]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_outputs: torch.Tensor, d_c: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def backward(ctx: Any, d_outputs: torch.Tensor, d_c: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         gates, cells, squashed, outputs, weight, peepholes, first_h, first_c = ctx.saved_tensors
-        before = torch.cat([first_c[None], cells[:-1]])
-        shape = (*cells.shape[:2], 4, cells.shape[2])
-        i, f, g, o = gates.view(shape).unbind(2)
-        d_gates = torch.empty_like(gates)
-        d_i, d_f, d_g, d_o = d_gates.view(shape).unbind(2)
-        # First how each gate's sum moves the cell, and that of o the output; the loop multiplies by what comes back to these.
-        torch.mul(g, i * (1 - i), out=d_i)
-        torch.mul(before, f * (1 - f), out=d_f)
-        torch.mul(i, 1 - g * g, out=d_g)
-        torch.mul(squashed, o * (1 - o), out=d_o)
-        through = torch.addcmul(o * (1 - squashed * squashed), d_o, peepholes[2])
-        back = torch.addcmul(f, d_i, peepholes[0]).addcmul_(d_f, peepholes[1])
-        d_i_f_g = d_gates.view(shape)[:, :, :3]
-        d_h, d_c = torch.zeros_like(first_h), d_c.clone()
-        for step in range(len(cells) - 1, -1, -1):
-            d_h += d_outputs[step]
-            d_c.addcmul_(d_h, through[step])
-            d_i_f_g[step] *= d_c[:, None]
-            d_o[step] *= d_h
-            d_c *= back[step]
-            d_h = _product(d_gates[step], weight, d_h)
-        d_peepholes = torch.stack([(part * cell).sum((0, 1)) for part, cell in ((d_i, before), (d_f, before), (d_o, cells))])
-        return d_gates, _weight_gradient(d_gates, first_h, outputs, weight), d_h, d_c, d_peepholes
+        saved = gates, cells, squashed
+        d_gates, d_h, d_first_c = _loops(gates).run_backward(saved, first_c, d_outputs, d_c, weight, peepholes)
+        d_weight = _weight_gradient(d_gates, first_h, outputs, weight)
+        d_peepholes = None if peepholes is None else _peephole_gradient(d_gates, first_c, cells)
+        return d_gates, d_weight, d_h, d_first_c, d_peepholes
 
 
-class _Coupled(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, projected: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, c: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        gates, cells, squashed, outputs = _buffers(projected, weight)
-        size = weight.shape[1]
-        start = h, c
-        for step, gate in enumerate(gates):
-            _add_product(gate, h, weight)
-            gate[:, : 2 * size].sigmoid_()
-            gate[:, 2 * size :].tanh_()
-            f, o, g = gate.view(-1, 3, size).unbind(1)
-            c = torch.lerp(g, c, f, out=cells[step])
-            h = torch.mul(o, torch.tanh(c, out=squashed[step]), out=outputs[step])
-        ctx.save_for_backward(gates, cells, squashed, outputs, weight, *start)
-        return outputs, cells[-1]
+def run_steps(
+    projected: torch.Tensor, weight: torch.Tensor, h: torch.Tensor, c: torch.Tensor, peepholes: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Run a layer over all frames and return its gates, cells, their hyperbolic tangents, and outputs.
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_outputs: torch.Tensor, d_c: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        gates, cells, squashed, outputs, weight, first_h, first_c = ctx.saved_tensors
-        before = torch.cat([first_c[None], cells[:-1]])
-        shape = (*cells.shape[:2], 3, cells.shape[2])
-        f, o, g = gates.view(shape).unbind(2)
-        d_gates = torch.empty_like(gates)
-        d_f, d_o, d_g = d_gates.view(shape).unbind(2)
-        torch.mul(before - g, f * (1 - f), out=d_f)
-        torch.mul(squashed, o * (1 - o), out=d_o)
-        torch.mul(1 - f, 1 - g * g, out=d_g)
-        through = o * (1 - squashed * squashed)
-        d_h, d_c = torch.zeros_like(first_h), d_c.clone()
-        for step in range(len(cells) - 1, -1, -1):
-            d_h += d_outputs[step]
-            d_c.addcmul_(d_h, through[step])
-            d_f[step] *= d_c
-            d_o[step] *= d_h
-            d_g[step] *= d_c
-            d_c *= f[step]
-            d_h = _product(d_gates[step], weight, d_h)
-        return d_gates, _weight_gradient(d_gates, first_h, outputs, weight), d_h, d_c
+    Parameters
+    ----------
+    projected, weight, h, c, peepholes
+        From :meth:`VariantLstm.arguments`.
+    """
+    gates = projected.clone(memory_format=torch.contiguous_format)
+    cells, squashed, outputs = (projected.new_empty(*projected.shape[:2], weight.shape[1]) for _ in range(3))
+    _loops(gates).run_forward(gates, cells, squashed, outputs, (h, c), weight, peepholes)
+    return gates, cells, squashed, outputs
 
 
-def _buffers(projected: torch.Tensor, weight: torch.Tensor) -> list[torch.Tensor]:
-    """Return a copy of the projections for the gates, and room for cells, their hyperbolic tangents and outputs."""
-    room = [projected.new_empty(*projected.shape[:2], weight.shape[1]) for _ in range(3)]
-    return [projected.clone(memory_format=torch.contiguous_format), *room]
+def _loops(tensor: torch.Tensor) -> ModuleType:
+    """Return the module whose loops are the fastest where a tensor is."""
+    if tensor.is_cuda and importlib.util.find_spec("triton") is not None:
+        from asr.model import gpu_steps
 
-
-def _add_product(gate: torch.Tensor, h: torch.Tensor, weight: torch.Tensor) -> None:
-    """Add the recurrent product, in the weight's precision, to ``(batch, row)`` sums."""
-    if weight.dtype == gate.dtype:
-        gate.addmm_(h, weight.t())
-    else:
-        gate += torch.mm(h.to(weight.dtype), weight.t())
-
-
-def _product(d_gate: torch.Tensor, weight: torch.Tensor, d_h: torch.Tensor) -> torch.Tensor:
-    """Return the gradient of the output before a step, in the place of that after it."""
-    if weight.dtype == d_gate.dtype:
-        return torch.mm(d_gate, weight, out=d_h)
-    return d_h.copy_(torch.mm(d_gate.to(weight.dtype), weight))
+        if gpu_steps.usable(tensor.device):
+            return gpu_steps
+    return steps
 
 
 def _weight_gradient(d_gates: torch.Tensor, first_h: torch.Tensor, outputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     before = torch.cat([first_h[None], outputs[:-1]])
     return d_gates.flatten(0, 1).to(weight.dtype).t() @ before.flatten(0, 1).to(weight.dtype)
+
+
+def _peephole_gradient(d_gates: torch.Tensor, first_c: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    d_i, d_f, _, d_o = d_gates.view(*cells.shape[:2], 4, cells.shape[2]).unbind(2)
+    before = torch.cat([first_c[None], cells[:-1]])
+    return torch.stack([(part * cell).sum((0, 1)) for part, cell in ((d_i, before), (d_f, before), (d_o, cells))])
 
 
 class VariantLstm(nn.Module):
@@ -164,8 +112,6 @@ class VariantLstm(nn.Module):
 
     gates: ClassVar[str]
     """The gates, in the order in which the weights hold their rows."""
-    function: ClassVar[type[torch.autograd.Function]]
-    """Runs over the frames: from :meth:`arguments` to outputs ``(frame, batch, hidden_size)`` and the last cell."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -192,7 +138,7 @@ class VariantLstm(nn.Module):
         state
             After the last frame.
         """
-        y, c = self.function.apply(*self.arguments(x, state))
+        y, c = _Variant.apply(*self.arguments(x, state))
         return y.transpose(0, 1), (y[-1:], c[None])
 
     def arguments(self, x: torch.Tensor, state: LstmState | None = None) -> tuple[torch.Tensor, ...]:
@@ -220,7 +166,6 @@ class PeepholeLSTM(VariantLstm):
     """
 
     gates = "ifgo"
-    function = _Peephole
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
@@ -241,7 +186,6 @@ class CoupledLSTM(VariantLstm):
     """
 
     gates = "fog"
-    function = _Coupled
 
 
 _FUSED: dict[str, type[nn.RNN | nn.LSTM | nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional
 
-from asr.model.cells import CoupledLSTM, VariantLstm
+from asr.model.cells import CoupledLSTM, VariantLstm, run_steps
 
 NAMES = {
     "i": "input gate",
@@ -75,18 +73,7 @@ def _of_gru(from_input: torch.Tensor, from_output: torch.Tensor, h: torch.Tensor
 
 
 def _of_variant(cell: VariantLstm, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    recorder = _Recorder()
-    cell.function.forward(recorder, *cell.arguments(x[None]))
-    gates, c, _, h = (saved[:, 0] for saved in recorder.saved[:4])
+    gates, c, _, h = (found[:, 0] for found in run_steps(*cell.arguments(x[None])))
     parts = dict(zip(cell.gates, gates.chunk(len(cell.gates), dim=1), strict=True))
     i = 1 - parts["f"] if isinstance(cell, CoupledLSTM) else parts["i"]
     return {"i": i, "f": parts["f"], "g": parts["g"], "c": c, "o": parts["o"], "h": h}
-
-
-class _Recorder:
-    """Stands in for autograd's context, and keeps what it is given."""
-
-    saved: tuple[Any, ...]
-
-    def save_for_backward(self, *tensors: torch.Tensor) -> None:
-        self.saved = tensors
