@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from beeps import LEARNING, assert_equal_weights, small_config, weights, write_corpus
 from exhaustive import write_arpa
 from safetensors.torch import load_file
-from test_training import LEARNING, assert_equal_weights, small_config, weights, write_corpus
 
 from asr.cli import main
 from asr.config import Config, DecodingConfig

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_training import small_overrides, write_corpus
+from beeps import small_overrides, write_corpus
 
 import asr.training.sweep
 from asr.cli import main

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from beeps import LEARNING, small_config, weights, write_corpus
 from hypothesis import given
 from hypothesis import strategies as st
-from test_training import LEARNING, small_config, weights, write_corpus
 
 import asr
 from asr.cli import main

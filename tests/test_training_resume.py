@@ -1,0 +1,222 @@
+"""Training that is stopped, killed or runs out of disk: it repeats exactly, and goes on where it was."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from beeps import assert_equal_weights, small_config, weights, write_beeps
+from lightning.pytorch import Trainer
+from safetensors.torch import load_file
+
+from asr.config import Config
+from asr.config_mapping import to_yaml
+from asr.data.lock import locked
+from asr.errors import ConfigError, DataError, StorageError, TrainingDiverged
+from asr.training import train
+from asr.training.module import SpeechModule
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_beeps(tmp_path_factory.mktemp("beeps"))
+
+
+@pytest.fixture
+def config(corpus: Path, tmp_path: Path) -> Config:
+    return small_config(corpus, tmp_path / "run")
+
+
+def test_two_runs_give_the_same_weights_and_another_seed_does_not(corpus: Path, tmp_path: Path) -> None:
+    runs = [
+        small_config(corpus, tmp_path / "one"),
+        small_config(corpus, tmp_path / "two"),
+        small_config(corpus, tmp_path / "three", "seed=2"),
+    ]
+    for run in runs:
+        assert train(run) == 0
+    one, two, three = map(weights, runs)
+    assert_equal_weights(one, two)
+    assert not torch.equal(one["model.acoustic.head.0.weight"], three["model.acoustic.head.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("stop_step", "overrides"),
+    [(2, []), (7, []), (7, ["trainer.average_epochs=0.5", "augment=robust", "augment.mp3_kbps=[]", "model.cnn.norm=batch"])],
+    ids=["early", "late", "averaged and augmented"],
+)
+def test_a_stopped_run_resumes_to_the_same_weights(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_step: int, overrides: list[str]
+) -> None:
+    """Stopped in the middle of an epoch by a signal, as by Ctrl-C, then run again with the same command."""
+    whole = small_config(corpus, tmp_path / "whole", "trainer.batch_s=6", *overrides)
+    assert train(whole) == 0
+    stopped = small_config(corpus, tmp_path / "stopped", "trainer.batch_s=6", *overrides)
+    original = SpeechModule.training_step
+
+    def step(self: SpeechModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.global_step == stop_step - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(SpeechModule, "training_step", step)
+    assert train(stopped) == 130
+    monkeypatch.undo()
+    assert not (tmp_path / "stopped" / "last.part").exists()
+    assert train(stopped) == 0
+    assert_equal_weights(weights(whole), weights(stopped))
+    assert_equal_weights(*(load_file(tmp_path / run / "package" / "model.safetensors") for run in ("whole", "stopped")))
+
+
+def test_killed_run_resumes_and_ends(corpus: Path, tmp_path: Path) -> None:
+    """Kill -9 leaves the checkpoint of the last epoch; the same command goes on from it to the end."""
+    config = small_config(corpus, tmp_path / "run", "trainer.epochs=40")
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(to_yaml(config))
+    code = (
+        "import sys, yaml; from asr.config_mapping import from_mapping; from asr.training import train; "
+        f"sys.exit(train(from_mapping(yaml.safe_load(open({str(settings)!r})))))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    checkpoint = tmp_path / "run" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, process.stderr.read().decode() if process.stderr else ""
+    epoch = torch.load(checkpoint, weights_only=True)["epoch"]
+    assert 0 <= epoch < 39
+    assert train(replace(config, trainer=replace(config.trainer, epochs=epoch + 3))) == 0
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == epoch + 2
+
+
+def test_a_second_process_does_not_train_in_the_same_folder(config: Config) -> None:
+    folder = Path(config.output)
+    with locked(folder / "train.log"), pytest.raises(ConfigError, match="another process is training there"):
+        train(config)
+    assert not (folder / "last.ckpt").exists()
+    with locked(folder / "train.log"):  # it was released
+        pass
+
+
+def test_a_complete_run_is_not_trained_again(config: Config) -> None:
+    assert train(config) == 0
+    before = weights(config)
+    assert train(config) == 0
+    assert_equal_weights(before, weights(config))
+
+
+def test_divergence_names_the_batch_and_keeps_the_checkpoint(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train(config) == 0
+    good = weights(config)
+    monkeypatch.setattr("asr.training.module.ctc_loss", lambda *args, **kwargs: torch.tensor(float("nan"), requires_grad=True))
+    with pytest.raises(TrainingDiverged, match=r"loss is nan in epoch 3, batch 1, utterances .*train-0"):
+        train(replace(config, trainer=replace(config.trainer, epochs=3)))
+    assert_equal_weights(good, weights(config))
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train(config) == 0
+    good = weights(config)
+
+    def full(self: Any, path: Path, *args: Any, **kwargs: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", full)
+    with pytest.raises(StorageError, match=r"last\.ckpt.*No space left"):
+        train(replace(config, trainer=replace(config.trainer, epochs=3)))
+    assert_equal_weights(good, weights(config))
+    assert not list(Path(config.output).glob("*.part"))
+
+
+def test_a_run_stopped_in_the_last_batch_of_an_epoch_ends_that_epoch_first(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(corpus, tmp_path / "run", "trainer.batch_s=1000")
+    original = SpeechModule.training_step
+
+    def step(self: SpeechModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        monkeypatch.setattr(SpeechModule, "training_step", original)
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(self, batch, batch_idx)
+
+    def every_batch_is_the_last(self: Trainer) -> bool:
+        return True
+
+    monkeypatch.setattr(SpeechModule, "training_step", step)
+    monkeypatch.setattr(Trainer, "is_last_batch", property(every_batch_is_the_last))
+    assert train(config) == 130
+    assert (tmp_path / "run" / "package").is_dir(), "the epoch was not validated"
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["SpeechData"]["batches_done"] == 0
+
+
+def test_what_cannot_be_resumed_is_said(corpus: Path, tmp_path: Path) -> None:
+    assert train(small_config(corpus, tmp_path / "run")) == 0
+    with pytest.raises(ConfigError, match="has begun 2"):
+        train(small_config(corpus, tmp_path / "run", "trainer.epochs=1"))
+    with pytest.raises(ConfigError, match="another optim"):
+        train(small_config(corpus, tmp_path / "run", "optim.intermediate_ctc=0.3"))
+    (tmp_path / "run" / "last.ckpt").write_bytes(b"PK no checkpoint")
+    with pytest.raises(DataError, match="cannot be read as a checkpoint"):
+        train(small_config(corpus, tmp_path / "run"))
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together(corpus: Path, tmp_path: Path) -> None:
+    """SIGTERM to the main process alone: both save and end, and nothing is left behind."""
+    overrides = yaml.safe_load(to_yaml(small_config(corpus, tmp_path / "run", "trainer.epochs=5000", "trainer.devices=2")))
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(yaml.safe_dump(overrides))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, yaml\nfrom asr.config_mapping import from_mapping\nfrom asr.training import train\n"
+        f"sys.exit(train(from_mapping(yaml.safe_load(open({str(settings)!r})))))\n"
+    )
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen([sys.executable, str(script)], stdout=log, stderr=log, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    try:
+        code = process.wait(60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    text = (tmp_path / "log").read_text()
+    assert code == 130, text
+    assert "Traceback" not in text
+    time.sleep(3)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_a_request_to_stop_is_not_lost_while_the_processes_decide(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = itertools.count()
+
+    def decide(trainer: Any, flag: bool) -> bool:
+        if next(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return flag
+
+    monkeypatch.setattr("asr.training.checkpoints.any_process", decide)
+    assert train(config) == 130
+
+
+def test_another_model_cannot_resume_the_run(corpus: Path, tmp_path: Path) -> None:
+    assert train(small_config(corpus, tmp_path / "run", "trainer.epochs=1")) == 0
+    with pytest.raises(ConfigError, match="holds a run with another model"):
+        train(small_config(corpus, tmp_path / "run", "model.recurrent.hidden_size=32"))
+    with pytest.raises(ConfigError, match="resume=false"):
+        train(small_config(corpus, tmp_path / "run", "resume=false"))
