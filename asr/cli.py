@@ -86,7 +86,8 @@ def parse(arguments: Sequence[str]) -> tuple[str, Callable[[], int]]:
     module.add_arguments(parser)
     # Options may stand between positional arguments (`asr train a=1 --print-config b=2`), which argparse cannot do together
     # with subcommands, nor with names after `--` that begin with a dash.
-    intermixed = parser._subparsers is None and "--" not in arguments
+    names = arguments[arguments.index("--") + 1 :] if "--" in arguments else ()
+    intermixed = parser._subparsers is None and not any(name.startswith("-") for name in names)
     read = parser.parse_intermixed_args if intermixed else parser.parse_args
     args = read(list(arguments[1:]))
     return name, lambda: int(module.run(args))

@@ -162,7 +162,7 @@ def quote(value: str) -> str:
     >>> print("output=" + quote("runs/it's"))
     output='runs/it\'s'
     """
-    return "'" + re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value) + "'"
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value) + "'"
 
 
 def list_groups(config_dir: Path | str | None = None, schema: Schema[Any] = TRAINING) -> dict[str, list[str]]:
@@ -297,7 +297,8 @@ def _explain_hydra(schema: Schema[Any], error: Exception, recipes: dict[str, Pat
     while cause is not None:
         if isinstance(cause, OmegaConfBaseException):
             key = str(getattr(cause, "full_key", None) or "")
-            given = any(text.partition("=")[0] == key for text in overrides)  # which lie over the recipe's
+            values = [text.partition("=")[2] for text in overrides if text.partition("=")[0] == key]
+            given = any(value in str(cause) for value in values)  # else the recipe's is wrong, over which they would lie
             return ConfigError(f"{'' if given else where}{explain(cause, schema.type)}")
         cause = cause.__cause__ or cause.__context__
     return ConfigError(f"{where}{text}")

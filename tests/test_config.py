@@ -173,6 +173,14 @@ def test_fault_in_a_recipe_names_its_file(tmp_path: Path) -> None:
         assert str(file) in str(caught.value)
 
 
+def test_fault_of_a_recipe_that_the_command_line_lies_over_names_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "recipes" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text("trainer: {epochs: abc}")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: trainer\.epochs"):
+        compose(["+recipe=mine", "trainer.epochs=3"], tmp_path)
+
+
 def test_fault_of_the_command_line_names_no_file() -> None:
     with pytest.raises(ConfigError, match=r"^seed: expected an integer"):
         compose(["+recipe=synthetic/digits", "seed=abc"])

@@ -175,7 +175,7 @@ def test_nothing_named(text: str) -> None:
         read_hot_words(text)
 
 
-@pytest.mark.parametrize("text", ["namse.txt", "nowhere/names", "/nothere"])
+@pytest.mark.parametrize("text", ["namse.txt", "nowhere/names.txt", "/nothere", "./names"])
 def test_a_file_that_is_not_there(text: str) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         read_hot_words(text)

@@ -110,7 +110,8 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been(text: Path, monkeypatch: 
         assert torch.equal(tensor, expected[name]), name
 
 
-def test_a_second_process_does_not_train_in_the_same_folder(text: Path) -> None:
+def test_a_second_process_does_not_train_in_the_same_folder(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asr.data.lock.PATIENCE_S", 0.2)
     log = text.parent / "lm.training" / "train.log"
     with locked(log), pytest.raises(ConfigError, match="another process is training there"):
         train_lstm(config_of(text))

@@ -109,6 +109,9 @@ def test_quoted_values(tmp_path: Path) -> None:
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (job,) = jobs_of(tmp_path, "seed=1")
     job.folder.mkdir()
+    (job.folder / "config.yaml").write_text("damaged: [")
+    build_jobs([["seed=1"]], [job.config], tmp_path)  # nothing is there to go on from
+    (job.folder / "last.ckpt").touch()
     (job.folder / "config.yaml").write_text(to_yaml(job.config))
 
     def again(**sections: object) -> None:
@@ -173,6 +176,38 @@ def test_what_is_damaged_or_gone_is_made_anew(tmp_path: Path, monkeypatch: pytes
         assert calls[0][0] == ("evaluate" if file.startswith("test") else "train")
         assert all("seed=2" in " ".join(call) for call in calls)
         assert "| 2 |" in _table(jobs, ["mine/test"])
+
+
+def test_a_run_without_its_package_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its checkpoint is at the end, so training it once more makes none."""
+    stand_in(monkeypatch, lambda log, *arguments: 0)
+    said: list[str] = []
+    assert sweep(jobs_of(tmp_path, "seed=1,2"), tmp_path, parts=["mine/test"], say=said.append) == 1
+    assert "remove " in said[1]
+
+
+def test_an_error_beside_the_runs_stops_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+    run = fake({}, calls)
+
+    def slow(log: Path | None, *arguments: str) -> int:
+        time.sleep(0.5)
+        return run(log, *arguments)
+
+    stand_in(monkeypatch, slow)
+    jobs = jobs_of(tmp_path, "seed=1,2,3,4")
+    (tmp_path / "results.md").mkdir()
+    with pytest.raises(ConfigError, match=r"results\.md: is a folder"):
+        sweep(jobs, tmp_path)
+    assert len(calls) < 4
+
+
+def test_utterances_left_out_are_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = fake({}, [])
+    stand_in(monkeypatch, lambda log, *arguments: run(log, *arguments) or 2 * (arguments[0] == "evaluate"))
+    said: list[str] = []
+    assert sweep(jobs_of(tmp_path, "seed=1,2"), tmp_path, parts=["mine/test"], say=said.append) == 0
+    assert "utterances of mine/test could not be evaluated" in said[1]
 
 
 def test_a_failure_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,6 +339,7 @@ def test_command(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
         (["--multirun", "corpus.train=[mine/none]", "model=glob(*)"], "model=glob(*)"),
         (["--multirun", "corpus.train=[mine/none]", "seed=range(3,1)"], "no value at all"),
         (["--multirun", "seed=1,2", "--evaluate", "optim.lr=0.1"], "before --evaluate"),
+        (["--multirun", "seed=1,2", "--evaluate", "a/mine.jsonl", "b/mine.jsonl"], "are called mine as well"),
         (["seed=1", "--evaluate", "mine/test"], "--evaluate goes with --multirun"),
         (["seed=1", "--jobs", "2"], "--jobs goes with --multirun"),
         (["--multirun", "seed=1,2", "--jobs", "0"], "'0'"),

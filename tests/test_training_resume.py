@@ -100,7 +100,22 @@ def test_killed_run_resumes_and_ends(corpus: Path, tmp_path: Path) -> None:
     assert torch.load(checkpoint, weights_only=True)["epoch"] == epoch + 2
 
 
-def test_a_second_process_does_not_train_in_the_same_folder(config: Config) -> None:
+def test_the_signal_may_come_twice(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once from outside and once from the sweep that has it as well: the run still saves and ends."""
+    calls = itertools.count()
+
+    def decide(trainer: Any, flag: bool) -> bool:
+        if next(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return flag
+
+    monkeypatch.setattr("asr.training.checkpoints.any_process", decide)
+    assert train(config) == 130
+
+
+def test_a_second_process_does_not_train_in_the_same_folder(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asr.data.lock.PATIENCE_S", 0.2)
     folder = Path(config.output)
     with locked(folder / "train.log"), pytest.raises(ConfigError, match="another process is training there"):
         train(config)

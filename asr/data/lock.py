@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from asr.errors import ConfigError
+
+PATIENCE_S = 10.0
+"""How long a lock is waited for: the readers of a training that was killed keep it until they see that it is gone."""
 
 
 @contextmanager
@@ -20,16 +26,30 @@ def locked(path: Path) -> Iterator[None]:
     ConfigError
         Another process holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise ConfigError(
-                    f"{path.parent}: another process is training there; wait for its end, or choose another folder with "
-                    "output=..."
-                ) from None
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):  # file systems that know no locks
-                raise
+    until = time.monotonic() + PATIENCE_S
+    while (file := _lock(path)) is None:
+        if time.monotonic() > until:
+            raise ConfigError(
+                f"{path.parent}: another process is training there; wait for its end, or choose another folder with output=..."
+            )
+        time.sleep(0.1)
+    with file:
         yield
+
+
+def _lock(path: Path) -> IO[str] | None:
+    """Open and lock the file of a path; none where another process has the lock, or put another file in its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            return file
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):  # a file system that knows no locks
+            return file
+        if error.errno not in (errno.EAGAIN, errno.EACCES, errno.ENOENT):
+            file.close()
+            raise
+    file.close()
+    return None

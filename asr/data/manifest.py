@@ -174,7 +174,7 @@ def check_output_file(path: Path) -> None:
 
 def _check_plain(path: Path) -> None:
     """Refuse a path that names a folder or a device, which must not be replaced by a file."""
-    if path.exists() and not path.is_file():
+    if (path.exists() and not path.is_file()) or os.path.dirname(os.path.abspath(path)) in ("/dev", "/dev/fd", "/proc/self/fd"):
         raise ConfigError(f"{path}: is {'a folder' if path.is_dir() else 'no plain file'}; choose another name")
 
 

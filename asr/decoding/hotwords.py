@@ -49,7 +49,7 @@ def read_hot_words(argument: str) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: hot words cannot be read: {getattr(error, 'strerror', None) or error}") from None
         items = [line for line in lines if not line.lstrip().startswith("#")]
-    elif "," not in argument and ("/" in argument or argument.endswith(".txt")):
+    elif "," not in argument and (argument.startswith(("/", "./", "../", "~/")) or argument.endswith(".txt")):
         raise ConfigError(f"hot words {argument!r}: there is no such file, and no word is written so")
     else:
         items = argument.split(",")

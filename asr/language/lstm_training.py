@@ -66,18 +66,19 @@ def train_lstm(config: LstmTraining) -> int:
     folder = Path(config.output).absolute()
     check_replaceable(folder)
     device, precision = choose_device(config.lm)
-    with _working_folder(folder) as working, _logging_to(working / _LOG):
-        text = read_training_text(config, working / "text")
-        run = Run(config, text, working, device, precision)
-        if not run.train():
-            logger.info(f"stopped in epoch {run.position.epoch + 1}; the same command goes on from {working}")
-            return INTERRUPTED
-        result = f"perplexity {run.position.best:.2f}" if text.dev else "last weights"
-        used = f"{time.monotonic() - start:.0f} s, peak memory {peak_memory_gib():.2f} GiB"
-        logger.info(f"done in {used}: {result}; language model package {config.output}")
-    shutil.move(working / _LOG, working / _PACKAGE / _LOG)
-    replace_folder(folder, working / _PACKAGE)
-    shutil.rmtree(working)
+    with _working_folder(folder) as working:
+        with _logging_to(working / _LOG):
+            text = read_training_text(config, working / "text")
+            run = Run(config, text, working, device, precision)
+            if not run.train():
+                logger.info(f"stopped in epoch {run.position.epoch + 1}; the same command goes on from {working}")
+                return INTERRUPTED
+            result = f"perplexity {run.position.best:.2f}" if text.dev else "last weights"
+            used = f"{time.monotonic() - start:.0f} s, peak memory {peak_memory_gib():.2f} GiB"
+            logger.info(f"done in {used}: {result}; language model package {config.output}")
+        shutil.move(working / _LOG, working / _PACKAGE / _LOG)
+        replace_folder(folder, working / _PACKAGE)
+        shutil.rmtree(working)
     return 0
 
 

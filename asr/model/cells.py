@@ -20,7 +20,8 @@ pass is written out instead of recorded step by step. On a GPU a step is the rec
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+import logging
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -31,6 +32,8 @@ from torch.nn import functional
 
 from asr.config import RecurrentConfig
 from asr.model import steps
+
+logger = logging.getLogger(__name__)
 
 LstmState = tuple[torch.Tensor, torch.Tensor]
 
@@ -80,12 +83,18 @@ def run_steps(
 
 def _loops(tensor: torch.Tensor) -> ModuleType:
     """Return the module whose loops are the fastest where a tensor is."""
-    if tensor.is_cuda and importlib.util.find_spec("triton") is not None:
-        from asr.model import gpu_steps
+    gpu_steps = _gpu_steps() if tensor.is_cuda else None
+    return gpu_steps if gpu_steps is not None and gpu_steps.usable(tensor.device) else steps
 
-        if gpu_steps.usable(tensor.device):
-            return gpu_steps
-    return steps
+
+@functools.cache
+def _gpu_steps() -> ModuleType | None:
+    try:
+        from asr.model import gpu_steps
+    except Exception as error:  # Triton is not there, or its installation is broken
+        logger.warning(f"Triton cannot be imported, so that the recurrent layers are slower: {error}")
+        return None
+    return gpu_steps
 
 
 def _weight_gradient(d_gates: torch.Tensor, first_h: torch.Tensor, outputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -68,7 +68,9 @@ class Checkpoints(Callback):
         # Later than Lightning sets its own, which speaks to the other processes out of the handler and so can block them all.
         def request_stop(number: int, frame: FrameType | None) -> None:
             if self.stop_requested:
-                raise KeyboardInterrupt
+                if number == signal.SIGINT:
+                    raise KeyboardInterrupt
+                return  # SIGTERM comes twice where a group of processes has it, and one passes it on
             self.stop_requested = True
             logger.info("stopping after this batch; press Ctrl-C again to stop without saving")
 

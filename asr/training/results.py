@@ -33,7 +33,13 @@ def is_complete(folder: Path, epochs: int) -> bool:
 def is_evaluated(folder: Path, part: str) -> bool:
     """Say whether a run's package, as it is now, was evaluated on a manifest."""
     scores, package = _scores(folder, part), folder / PACKAGE / CONFIG_NAME
-    return _read_json(scores) is not None and package.exists() and scores.stat().st_mtime >= package.stat().st_mtime
+    found = _read_json(scores)
+    return (
+        found is not None
+        and {"wer", "cer"} <= found.keys()
+        and package.exists()
+        and scores.stat().st_mtime >= package.stat().st_mtime
+    )
 
 
 def read_figures(folder: Path, epochs: int, parts: Sequence[str]) -> Figures | None:

@@ -24,7 +24,7 @@ FIXED = ("tokens", "frontend", "model", "optim")
 """Sections that a run keeps to its end."""
 
 _INDIFFERENT = frozenset(
-    {"name", "output", "resume", "corpus.manifests", "decoding.jobs", "trainer.epochs"}
+    {"name", "output", "resume", "decoding.jobs", "trainer.epochs"}
     | {f"trainer.{key}" for key in ("workers", "cache_gib", "accelerator", "threads", "deterministic", "checkpoint_minutes")}
     | {f"trainer.{key}" for key in ("samples", "gradient_flow", "log_every", "progress")}
 )

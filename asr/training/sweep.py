@@ -18,9 +18,10 @@ from asr.compose import quote
 from asr.config import Config
 from asr.data.manifest import replacing
 from asr.errors import ConfigError
+from asr.training.checkpoints import LAST
 from asr.training.results import EVALUATED, is_complete, is_evaluated, read_figures, table
 from asr.training.resume import SETTINGS, differing, read_settings
-from asr.training.run import INTERRUPTED, PACKAGE
+from asr.training.run import INTERRUPTED, PACKAGE, RESULT
 
 TABLE = "results.md"
 _OUTPUT = "output.log"
@@ -96,7 +97,8 @@ def build_jobs(combinations: Sequence[Sequence[str]], configs: Sequence[Config],
 
 def _check_settings(job: Job) -> None:
     settings = job.folder / SETTINGS
-    if settings.exists() and (keys := differing(read_settings(settings), job.config)):
+    begun = (job.folder / LAST).exists() or (job.folder / RESULT).exists()
+    if begun and settings.exists() and (keys := differing(read_settings(settings), job.config)):
         raise ConfigError(
             f"{job.folder} holds a run with another {keys[0]}: its figures would not be those of this sweep. Choose another "
             f"folder with output=..., or give the settings of {settings}"
@@ -107,7 +109,7 @@ class Processes:
     """The commands that run now; a signal to stop is passed on to them."""
 
     def __init__(self) -> None:
-        self.stopped = threading.Event()
+        self._stopped = False  # no threading.Event: a signal may come while it is being set
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.RLock()  # a second signal may come while the first is passed on
 
@@ -125,20 +127,28 @@ class Processes:
 
     def _wait(self, command: Sequence[str], output: IO[bytes] | None) -> int:
         with self._lock:
-            if self.stopped.is_set():
+            if self.stopped():
                 return INTERRUPTED
             process = subprocess.Popen(command, stdout=output, stderr=output)
             self._running.add(process)
         code = process.wait()
         with self._lock:
             self._running.remove(process)
-        if self.stopped.is_set() and code:
+        if self.stopped() and code:
             return INTERRUPTED
         return code if code >= 0 else 128 - code
 
+    def stopped(self) -> bool:
+        """Say whether no other command is started."""
+        return self._stopped
+
+    def start_no_other(self) -> None:
+        """Let those that run end, and start no other."""
+        self._stopped = True
+
     def stop(self, *_: object) -> None:
         """Ask all to save and end, and start no other; a handler of signals."""
-        self.stopped.set()
+        self.start_no_other()
         with self._lock:
             for process in self._running:
                 process.terminate()
@@ -198,18 +208,24 @@ def sweep(
     say = say or _print
 
     def work(number: int, job: Job) -> int:
-        if processes.stopped.is_set():
+        if processes.stopped():
             return INTERRUPTED
         say(f"[{number}/{len(jobs)}] {job.name}")
         log = job.folder / _OUTPUT if side_by_side > 1 else None
         epochs = job.config.trainer.epochs
         codes = [0 if is_complete(job.folder, epochs) else processes.run(log, "train", *job.overrides, *options)]
+        if codes == [0] and not is_complete(job.folder, epochs):
+            say(f"{job.name} is trained, but {PACKAGE} or {RESULT} is gone; remove {job.folder} to train it anew")
+            return 1
         for part in parts:
             if codes[-1] == 0 and not is_evaluated(job.folder, part):
                 package, target = str(job.folder / PACKAGE), str(job.folder / EVALUATED)
                 codes.append(processes.run(log, "evaluate", package, part, "--manifests", manifests, "-o", target))
+                if codes[-1] not in (0, INTERRUPTED) and is_evaluated(job.folder, part):
+                    say(f"{job.name}: utterances of {part} could not be evaluated, and its figures are without them")
+                    codes[-1] = 0
         if INTERRUPTED in codes:
-            processes.stopped.set()
+            processes.start_no_other()
             say(f"stopped in {job.name}; the same command goes on")
             return INTERRUPTED
         if any(codes):
@@ -219,18 +235,22 @@ def sweep(
     failed: list[str] = []
     with _stopping_by_signal(processes), ThreadPoolExecutor(side_by_side) as pool:
         running = {pool.submit(work, number, job): job for number, job in enumerate(jobs, start=1)}
-        while running:
-            try:
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-            except KeyboardInterrupt:  # the runs have it as well, and save
-                processes.stopped.set()
-                continue
-            for future in done:
-                job = running.pop(future)
-                failed += [job.name] if future.result() not in (0, INTERRUPTED) else []
-            with replacing(base / TABLE) as file:
-                file.write(_table(jobs, parts).encode())
-    if processes.stopped.is_set():
+        try:
+            while running:
+                try:
+                    done, _ = wait(running, return_when=FIRST_COMPLETED)
+                except KeyboardInterrupt:  # the runs have it as well, and save
+                    processes.start_no_other()
+                    continue
+                for future in done:
+                    job = running.pop(future)
+                    failed += [job.name] if future.result() not in (0, INTERRUPTED) else []
+                with replacing(base / TABLE) as file:
+                    file.write(_table(jobs, parts).encode())
+        except BaseException:
+            processes.stop()  # or the others would all be trained before the error is seen
+            raise
+    if processes.stopped():
         return INTERRUPTED
     say(f"\n{_table(jobs, parts)}\n{base / TABLE}")
     if failed:
