@@ -6,6 +6,7 @@ Nothing is shared with the package. A layer is a dict of float64 arrays under to
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +29,7 @@ def sigmoid(x: Array) -> Array:
     return 1.0 / (1.0 + np.exp(-x))
 
 
-class Reference:
+class Reference(ABC):
     """One cell: a step forward, and the same step backward."""
 
     has_cell_state = False
@@ -37,12 +38,13 @@ class Reference:
         self.layer = layer
         self.size = layer["weight_hh"].shape[1]
 
+    @abstractmethod
     def step(self, x: Array, h: Array, c: Array) -> tuple[Array, Array, dict[str, Array]]:
-        raise NotImplementedError
+        """Return the next h and c, and the values that the way back needs."""
 
+    @abstractmethod
     def back(self, step: Step, dh: Array, dc: Array, gradients: Layer) -> tuple[Array, Array, Array]:
         """Return the gradients of the step's input, of h and of c before it, and add to those of the weights."""
-        raise NotImplementedError
 
     def run(self, x: Array, h: Array, c: Array) -> tuple[Array, Array, Array, list[Step]]:
         """Read ``(step, input)``; return ``(step, hidden)``, the final h and c, and what the way back needs."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from asr.commands.numbers import seconds
 from asr.commands.overrides import add_decoding, add_hot_words, given_overrides, is_override, with_overrides
-from asr.data.manifest import manifest_stem
+from asr.data.manifest import manifest_stems
 from asr.errors import ConfigError
 from asr.shipped import find_model
 
@@ -48,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score each manifest by itself; 2 if an utterance had to be left out, 0 otherwise."""
     names = [item for item in args.manifests if not is_override(item)]
-    stems = _stems(names)
+    if not names:
+        raise ConfigError("no manifest is named; expected at least one, such as librispeech/dev-clean")
+    stems = manifest_stems(names)
 
     from asr.data.manifest import check_output_folder, read_manifest
     from asr.data.progress import Progress
@@ -86,16 +87,3 @@ def run(args: argparse.Namespace) -> int:
             result.calibration.write(args.calibration, stems[name], title=name)
         n_left_out += len(result.left_out)
     return 2 if n_left_out else 0
-
-
-def _stems(names: Sequence[str]) -> dict[str, str]:
-    """Return the name of each manifest's result files, refusing two that are the same."""
-    if not names:
-        raise ConfigError("no manifest is named; expected at least one, such as librispeech/dev-clean")
-    stems: dict[str, str] = {}
-    for name in names:
-        stem = manifest_stem(name)
-        if stem in stems.values():
-            raise ConfigError(f"manifest {name}: another one's results are called {stem} as well; evaluate them one by one")
-        stems[name] = stem
-    return stems

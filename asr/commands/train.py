@@ -83,16 +83,13 @@ def _sweep(args: argparse.Namespace) -> int:
         raise ConfigError(f"--evaluate reads from one folder, but corpus.manifests is {', '.join(sorted(manifests))}")
     base = Path(compose([text for text in args.overrides if text.startswith("output=")] or ["output=runs/sweep"]).output)
 
-    from asr.data.manifest import SUFFIXES, check_output_folder, manifest_stem, read_manifest, resolve
+    from asr.data.manifest import SUFFIXES, check_output_folder, manifest_stems, read_manifest, resolve
     from asr.training.sweep import build_jobs, sweep
 
     check_output_folder(base)
-    stems = [manifest_stem(part) for part in args.evaluate]
-    for part, stem in zip(args.evaluate, stems, strict=True):
+    for part in manifest_stems(args.evaluate):
         if "=" in part and not part.endswith(SUFFIXES):
             raise ConfigError(f"--evaluate {part}: expected a manifest; write overrides before --evaluate")
-        if stems.count(stem) > 1:
-            raise ConfigError(f"--evaluate {part}: another one's results are called {stem} as well; rename one")
         read_manifest(part, min(manifests))
     for config in configs:
         if not config.corpus.train:

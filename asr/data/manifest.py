@@ -61,6 +61,23 @@ def manifest_stem(name: str) -> str:
     return Path(plain).name if plain != name else plain.strip("/").replace("/", "-")
 
 
+def manifest_stems(names: Sequence[str]) -> dict[str, str]:
+    """Return the stem of each manifest.
+
+    Raises
+    ------
+    ConfigError
+        Two are the same, so that one's results would overwrite the other's.
+    """
+    stems: dict[str, str] = {}
+    for name in names:
+        stem = manifest_stem(name)
+        if stem in stems.values():
+            raise ConfigError(f"manifest {name}: another one's results are called {stem} as well; evaluate them one by one")
+        stems[name] = stem
+    return stems
+
+
 def available(folder: str | Path) -> list[str]:
     """Names of the manifests below a folder, sorted."""
     folder = Path(folder)

@@ -212,25 +212,16 @@ def sweep(
             return INTERRUPTED
         say(f"[{number}/{len(jobs)}] {job.name}")
         log = job.folder / _OUTPUT if side_by_side > 1 else None
-        epochs = job.config.trainer.epochs
-        codes = [0 if is_complete(job.folder, epochs) else processes.run(log, "train", *job.overrides, *options)]
-        if codes == [0] and not is_complete(job.folder, epochs):
-            say(f"{job.name} is trained, but {PACKAGE} or {RESULT} is gone; remove {job.folder} to train it anew")
-            return 1
+        code = _train(job, processes, log, options, say)
         for part in parts:
-            if codes[-1] == 0 and not is_evaluated(job.folder, part):
-                package, target = str(job.folder / PACKAGE), str(job.folder / EVALUATED)
-                codes.append(processes.run(log, "evaluate", package, part, "--manifests", manifests, "-o", target))
-                if codes[-1] not in (0, INTERRUPTED) and is_evaluated(job.folder, part):
-                    say(f"{job.name}: utterances of {part} could not be evaluated, and its figures are without them")
-                    codes[-1] = 0
-        if INTERRUPTED in codes:
+            if code == 0 and not is_evaluated(job.folder, part):
+                code = _evaluate(job, part, manifests, processes, log, say)
+        if code == INTERRUPTED:
             processes.start_no_other()
             say(f"stopped in {job.name}; the same command goes on")
-            return INTERRUPTED
-        if any(codes):
-            say(f"{job.name} failed with exit code {max(codes)}{f', see {log}' if log else ''}")
-        return max(codes)
+        elif code:
+            say(f"{job.name} failed with exit code {code}{f', see {log}' if log else ''}")
+        return code
 
     failed: list[str] = []
     with _stopping_by_signal(processes), ThreadPoolExecutor(side_by_side) as pool:
@@ -256,6 +247,26 @@ def sweep(
     if failed:
         say(f"{len(failed)} of {len(jobs)} runs failed: {'; '.join(failed)}")
     return 1 if failed else 0
+
+
+def _train(job: Job, processes: Processes, log: Path | None, options: Sequence[str], say: Callable[[str], None]) -> int:
+    epochs = job.config.trainer.epochs
+    if is_complete(job.folder, epochs):
+        return 0
+    code = processes.run(log, "train", *job.overrides, *options)
+    if code == 0 and not is_complete(job.folder, epochs):
+        say(f"{job.name} is trained, but {PACKAGE} or {RESULT} is gone; remove {job.folder} to train it anew")
+        return 1
+    return code
+
+
+def _evaluate(job: Job, part: str, manifests: str, processes: Processes, log: Path | None, say: Callable[[str], None]) -> int:
+    package, target = str(job.folder / PACKAGE), str(job.folder / EVALUATED)
+    code = processes.run(log, "evaluate", package, part, "--manifests", manifests, "-o", target)
+    if code not in (0, INTERRUPTED) and is_evaluated(job.folder, part):
+        say(f"{job.name}: utterances of {part} could not be evaluated, and its figures are without them")
+        return 0
+    return code
 
 
 def _print(text: str) -> None:
