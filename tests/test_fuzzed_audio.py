@@ -8,15 +8,14 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from conftest import SAMPLE_RATE, spoken, tone
-from fuzz import FORMATS, MUTATIONS, mutant, original
-from watched import Transcribe, WatchedTranscriber, load_transcriber
+from fuzzing.audio import FORMATS, MUTATIONS, Fuzzed, damaged, original
+from fuzzing.watched import Handle, Silent, Watched
 
 import asr
 from asr.audio import check_waveform, load_audio, probe_audio, stream_audio
@@ -29,14 +28,13 @@ READERS: tuple[Callable[[Path | io.BytesIO], object], ...] = (
 )
 
 
-def test_damaged_files_of_every_format(package: Path, tmp_path: Path) -> None:
-    with WatchedTranscriber(partial(load_transcriber, package), limit_s=60.0) as transcriber:
+def test_damaged_files_of_every_format(tmp_path: Path) -> None:
+    fuzzed = Fuzzed(tmp_path)
+    with Watched(fuzzed.load, limit_s=60.0) as watched:
         for index in range(len(FORMATS)):
-            made = mutant(index, seed=2)
-            path = tmp_path / f"{index}.{made.ending}"
-            path.write_bytes(made.content)
-            outcome = transcriber.outcome(path)
-            assert outcome.accepted, (made.format, made.mutation, outcome)
+            mutant = fuzzed.mutant(index, 2, tmp_path)
+            outcome = watched.outcome(mutant.path)
+            assert outcome.accepted, (mutant, outcome)
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -51,11 +49,11 @@ def test_what_is_damaged_can_be_read_before(format: str, tmp_path: Path) -> None
 
 def test_a_seed_makes_the_same_files() -> None:
     indices = range(0, 150 * len(FORMATS), len(FORMATS))
-    first = [mutant(index, seed=5) for index in indices]
-    assert first == [mutant(index, seed=5) for index in indices]
+    first = [damaged(index, seed=5) for index in indices]
+    assert first == [damaged(index, seed=5) for index in indices]
     assert {made.mutation for made in first} == set(MUTATIONS)
     assert {made.format for made in first} == {FORMATS[0]}
-    assert first != [mutant(index, seed=6) for index in indices]
+    assert first != [damaged(index, seed=6) for index in indices]
 
 
 def wav_of_codec(tag: int) -> bytes:
@@ -127,10 +125,10 @@ def test_integers_that_were_never_scaled_are_samples(package: Path) -> None:
     assert transcript.duration_s == 2.0
 
 
-def misbehaving() -> Transcribe:
+def misbehaving() -> Handle:
     """Return what does to a file as its name says."""
 
-    def transcribe(path: Path) -> int:
+    def handle(path: Path) -> int:
         match path.name:
             case "crash":
                 os.abort()
@@ -142,32 +140,35 @@ def misbehaving() -> Transcribe:
                 bytearray(1 << 40)
             case "exception":
                 raise KeyError("what")
+            case "silent":
+                raise Silent("half of it is lost")
             case "unnamed":
                 raise TextError("somewhere something is wrong")
             case "error":
                 raise AudioError(f"{path}: is truncated")
         return 0
 
-    return transcribe
+    return handle
 
 
 def test_the_watch_sees_what_happens_and_goes_on() -> None:
     expected = {
-        "fine": ("transcript", ""),
+        "fine": ("done", ""),
         "error": ("error", "error: is truncated"),
+        "silent": ("silent", "half of it"),
         "unnamed": ("unnamed", "somewhere"),
         "exception": ("exception", "KeyError: 'what'"),
         "addresses": ("memory", "MemoryError"),
         "memory": ("memory", "GiB"),
         "crash": ("crash", "exit code -6"),
         "hang": ("hang", "no answer within 3 s"),
-        "fine again": ("transcript", ""),
+        "fine again": ("done", ""),
     }
-    with WatchedTranscriber(misbehaving, limit_s=3.0, limit_bytes=500 << 20) as transcriber:
-        found = {name: transcriber.outcome(Path(name)) for name in expected}
+    with Watched(misbehaving, limit_s=3.0, limit_bytes=500 << 20) as watched:
+        found = {name: watched.outcome(Path(name)) for name in expected}
     for name, (kind, detail) in expected.items():
         assert found[name].kind == kind, name
         assert detail in found[name].detail
-        assert found[name].accepted == (kind in ("transcript", "error"))
+        assert found[name].accepted == (kind in ("done", "error"))
     assert found["hang"].seconds >= 3
     assert found["memory"].peak_bytes > 500 << 20

@@ -7,14 +7,17 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import soundfile
-from conftest import SAMPLE_RATE, spoken
+from conftest import SAMPLE_RATE, spoken, write_nonsense_package
 
 from asr.resampling import resample
+from fuzzing.kind import Mutant
+from fuzzing.watched import Handle
 
 Mutate = Callable[[bytes, np.random.Generator], bytes]
 
@@ -92,7 +95,7 @@ ENDINGS = (*dict.fromkeys(row[0] for row in (*_SOUNDFILE.values(), *_PYAV.values
 
 
 @dataclass(frozen=True)
-class Mutant:
+class DamagedAudio:
     """A damaged file.
 
     Attributes
@@ -113,7 +116,7 @@ class Mutant:
     content: bytes
 
 
-def mutant(index: int, seed: int) -> Mutant:
+def damaged(index: int, seed: int) -> DamagedAudio:
     """Make one of a seed's files, whatever the others are. The formats take turns."""
     rng = np.random.default_rng([seed, index])
     format = FORMATS[index % len(FORMATS)]
@@ -122,7 +125,32 @@ def mutant(index: int, seed: int) -> Mutant:
     if mutation not in _ALONE and rng.random() < 0.25:
         content = _changed(content, rng)
     ending = rng.choice(ENDINGS) if mutation == "ending" else _row(format)[0]
-    return Mutant(format, mutation, str(ending), content)
+    return DamagedAudio(format, mutation, str(ending), content)
+
+
+class Fuzzed:
+    """Damaged audio, transcribed by a small network of random weights on one thread, as ``asr transcribe`` does it."""
+
+    number = 1000
+    limit_s = 10.0
+
+    def __init__(self, scratch: Path) -> None:
+        self.package = write_nonsense_package(scratch / "package")
+
+    def load(self) -> Handle:
+        import torch
+
+        import asr
+
+        torch.set_num_threads(1)
+        return asr.load_model(self.package).transcribe
+
+    def mutant(self, index: int, seed: int, folder: Path) -> Mutant:
+        made = damaged(index, seed)
+        stem = f"{seed}-{index:05}-{made.format}-{made.mutation}".replace(" ", "-")
+        path = folder / (f"{stem}.{made.ending}" if made.ending else stem)
+        path.write_bytes(made.content)
+        return Mutant(path, made.format, made.mutation)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Transcription in a process that may die, hang or eat memory, and is watched while it does."""
+"""A process that deals with damaged files, may die, hang or eat memory, and is watched while it does."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 
-Transcribe = Callable[[Path], object]
+Handle = Callable[[Path], object]
 
-ACCEPTED = ("transcript", "error")
-KINDS = (*ACCEPTED, "unnamed", "exception", "crash", "hang", "memory")
+ACCEPTED = ("done", "error")
+KINDS = (*ACCEPTED, "silent", "unnamed", "exception", "crash", "hang", "memory")
 _LIMIT_START_S = 300.0
 _ROOM_BYTES = 4 << 30  # of addresses beyond those in use at the start; threads and libraries take many they never touch
+
+
+class Silent(Exception):
+    """Something was lost or is wrong, and nothing was said."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Outcome:
     Attributes
     ----------
     kind
-        One of ``KINDS``: a transcript, an error of ours that names the file, one of ours that does not, another exception, a
-        process that died, one that did not answer in time, or one that took too much memory.
+        One of ``KINDS``: done, an error of ours that names the file, a loss in silence, an error of ours that does not name the
+        file, another exception, a process that died, one that did not answer in time, or one that took too much memory.
     detail
         Message of the error, or why the process is no more.
     seconds
@@ -48,23 +52,13 @@ class Outcome:
         return self.kind in ACCEPTED
 
 
-def load_transcriber(package: Path) -> Transcribe:
-    """Load a model package, on one thread, as ``asr transcribe`` does."""
-    import torch
-
-    import asr
-
-    torch.set_num_threads(1)
-    return asr.load_model(package).transcribe
-
-
-class WatchedTranscriber:
-    """A process that transcribes files one by one; another takes its place when it is lost. For Linux.
+class Watched:
+    """A process that deals with files one by one; another takes its place when it is lost. For Linux.
 
     Parameters
     ----------
     load
-        Called in the process; returns what transcribes a file. It is pickled.
+        Called in the process; returns what deals with a file. It is pickled.
     limit_s
         Time for a file (s).
     limit_bytes
@@ -72,17 +66,17 @@ class WatchedTranscriber:
 
     Examples
     --------
-    >>> with WatchedTranscriber(partial(load_transcriber, package)) as transcriber:  # doctest: +SKIP
-    ...     transcriber.outcome(Path("broken.wav")).kind
+    >>> with Watched(fuzzed.load) as watched:  # doctest: +SKIP
+    ...     watched.outcome(Path("broken.wav")).kind
     'error'
     """
 
-    def __init__(self, load: Callable[[], Transcribe], limit_s: float = 10.0, limit_bytes: int = 2 << 30) -> None:
+    def __init__(self, load: Callable[[], Handle], limit_s: float = 10.0, limit_bytes: int = 2 << 30) -> None:
         self._load = load
         self._limit_s = limit_s
         self._limit_bytes = limit_bytes
 
-    def __enter__(self) -> WatchedTranscriber:
+    def __enter__(self) -> Watched:
         self._start()
         return self
 
@@ -90,7 +84,7 @@ class WatchedTranscriber:
         self._stop()
 
     def outcome(self, path: Path) -> Outcome:
-        """Transcribe a file, and say what became of it."""
+        """Give it a file, and say what became of it."""
         start = time.perf_counter()
         kind, detail, peak_bytes = self._answer(path)
         seconds = time.perf_counter() - start
@@ -119,7 +113,7 @@ class WatchedTranscriber:
         self._process.start()
         other.close()  # the process has its own: when that is closed, so is the connection
         if not self._connection.poll(_LIMIT_START_S):
-            raise TimeoutError(f"the process that transcribes did not start within {_LIMIT_START_S:g} s")
+            raise TimeoutError(f"the watched process did not start within {_LIMIT_START_S:g} s")
         self._connection.recv()
 
     def _stop(self) -> None:
@@ -128,13 +122,13 @@ class WatchedTranscriber:
         self._connection.close()
 
 
-def _serve(connection: Connection, load: Callable[[], Transcribe]) -> None:
+def _serve(connection: Connection, load: Callable[[], Handle]) -> None:
     """Answer each path with the kind of the outcome, a detail, and the most memory that this file took (bytes)."""
     from asr.errors import AsrError
 
     for output in (1, 2):  # libsndfile and libmpg123 print what they find wrong with a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), output)
-    transcribe = load()
+    handle = load()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_status_bytes("VmSize") + _ROOM_BYTES, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -143,8 +137,10 @@ def _serve(connection: Connection, load: Callable[[], Transcribe]) -> None:
         path = connection.recv()
         Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
         try:
-            transcribe(path)
-            kind, detail = "transcript", ""
+            handle(path)
+            kind, detail = "done", ""
+        except Silent as loss:
+            kind, detail = "silent", str(loss)
         except AsrError as error:
             kind, detail = "error" if str(path) in str(error) else "unnamed", str(error)
         except BaseException as error:
