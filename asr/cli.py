@@ -30,7 +30,7 @@ COMMANDS = {
 """Command names with their summaries; each is a module of :mod:`asr.commands` with the same DESCRIPTION."""
 
 EXIT_CODES = (
-    "exit codes: 0 done; 1 failed; 2 something given cannot be used; 3 done, but wrong rows were left out; 130 interrupted"
+    "exit codes: 0 done; 1 failed; 2 something given cannot be used; 3 done, but something had to be left out; 130 interrupted"
 )
 INTERRUPTED = 130
 _STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO})
@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The command's own, or 1 failed; 2 something the user gave cannot be used; 130 interrupted.
+        The command's own, or 1 failed; 2 something the user gave cannot be used; 3 done, with something left out; 130
+        interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:

@@ -20,6 +20,9 @@ from __future__ import annotations
 
 import errno
 
+LEFT_OUT = 3
+"""Exit code of a command that is done, but had to leave out something of what it was given."""
+
 WRONG_PATH = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
 """Numbers of the system's errors that come of a path which cannot be, not of the disk."""
 

@@ -224,10 +224,11 @@ def test_bad_audio_is_named_and_the_others_are_transcribed(
     name, write, message = BAD_AUDIO[kind]
     write(tmp_path / name)
     outcome = run("transcribe", tmp_path / name, good, "--model", pristine)
-    assert_refused(outcome, f"asr transcribe: {tmp_path / name}: ", message, "1 of 2 files could not be transcribed")
+    assert_refused(outcome, f"asr transcribe: {tmp_path / name}: ", message, "1 of 2 files could not be transcribed", code=3)
     assert outcome.out.startswith(f"{good}: ")
-    assert run("transcribe", tmp_path / name, good, "--model", pristine, "-o", tmp_path / "out").code == 2
+    assert run("transcribe", tmp_path / name, good, "--model", pristine, "-o", tmp_path / "out").code == 3
     assert list(content(tmp_path / "out")) == ["good.txt"]
+    assert run("transcribe", tmp_path / name, "--model", pristine).code == 2  # nothing is done
 
 
 @pytest.mark.parametrize("kind", BAD_AUDIO)
@@ -370,7 +371,7 @@ def test_absent_manifest_names_the_nearest(pristine: Path, manifests: Path, run:
 def test_audio_that_vanished_after_preparation(pristine: Path, manifests: Path, tmp_path: Path, run: Run, train: Run) -> None:
     (tmp_path / "u1.wav").unlink()
     outcome = run("evaluate", pristine, "corpus/all", "--manifests", manifests, "-o", tmp_path / "out")
-    assert_refused(outcome, "utterance u1", "u1.wav: no such audio file")
+    assert_refused(outcome, "utterance u1", "u1.wav: no such audio file", code=3)
     assert "corpus/all: 3 utterances" in outcome.out
     rows = (tmp_path / "out" / "corpus-all.jsonl").read_text().splitlines()
     assert [json.loads(row)["id"] for row in rows] == ["good", "u0", "u2"]

@@ -108,7 +108,7 @@ def test_bad_audio_is_named_counted_and_left_out(
     (tmp_path / "u1.wav").write_bytes(b"RIFF")
     (tmp_path / "u3.wav").unlink()
     out = tmp_path / "out"
-    assert main(["evaluate", str(package), "tiny/dev", "--manifests", str(manifests), "-o", str(out)]) == 2
+    assert main(["evaluate", str(package), "tiny/dev", "--manifests", str(manifests), "-o", str(out)]) == 3
     captured = capsys.readouterr()
     assert "u1.wav" in captured.err
     assert "u3.wav" in captured.err

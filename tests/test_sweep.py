@@ -48,7 +48,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, run: Callable[..., int]) -> None:
     monkeypatch.setattr(Processes, "run", lambda self, log, *arguments: run(log, *arguments))
 
 
-def fake(codes: dict[str, int], calls: list[tuple[str, ...]]) -> Callable[..., int]:
+def fake(
+    codes: dict[str, int], calls: list[tuple[str, ...]], left_out: dict[str, dict[str, str]] | None = None
+) -> Callable[..., int]:
     """Stand in for the subprocess: leaves the files of a run whose word error rate is its seed in per cent."""
 
     def run(log: Path | None, *arguments: str) -> int:
@@ -62,7 +64,7 @@ def fake(codes: dict[str, int], calls: list[tuple[str, ...]]) -> Callable[..., i
             rate = {"rate": seed / 100}
             (folder / "test").mkdir(exist_ok=True)
             with replacing(folder / "test" / "mine-test.json") as file:
-                file.write(json.dumps({"wer": rate, "cer": rate}).encode())
+                file.write(json.dumps({"wer": rate, "cer": rate, "left_out": (left_out or {}).get(folder.name, {})}).encode())
         else:
             (folder / "package").mkdir(parents=True, exist_ok=True)
             (folder / "package" / "config.yaml").touch()
@@ -202,12 +204,15 @@ def test_an_error_beside_the_runs_stops_them(tmp_path: Path, monkeypatch: pytest
     assert len(calls) < 4
 
 
-def test_utterances_left_out_are_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = fake({}, [])
-    stand_in(monkeypatch, lambda log, *arguments: run(log, *arguments) or 2 * (arguments[0] == "evaluate"))
-    said: list[str] = []
-    assert sweep(jobs_of(tmp_path, "seed=1,2"), tmp_path, parts=["mine/test"], say=said.append) == 0
-    assert "utterances of mine/test could not be evaluated" in said[1]
+def test_utterances_left_out_are_no_failure_and_told_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = fake({}, [], left_out={"seed=2": {"u1": "u1.wav: no such audio file"}})
+    stand_in(monkeypatch, lambda log, *arguments: run(log, *arguments) or 3 * (arguments[:2] == evaluation))
+    evaluation = ("evaluate", str(tmp_path / "seed=2" / "package"))
+    for _ in range(2):  # what is done is not done again
+        said: list[str] = []
+        assert sweep(jobs_of(tmp_path, "seed=1,2"), tmp_path, parts=["mine/test"], say=said.append) == 3
+        assert said[-1] == "seed=2: figures of mine/test without 1 whose audio could not be read"
+        assert not any("failed" in line for line in said)
 
 
 def test_a_failure_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,7 @@ def test_three_bad_files_of_ten(run: Run, files: list[str], tmp_path: Path) -> N
     for index in range(10):
         data = b"RIFFnonsense" if index in (0, 4, 9) else Path(files[0]).read_bytes()
         (folder / f"{index}.wav").write_bytes(data)
-    printed, errors = run(folder, "-o", tmp_path / "out", code=2)
+    printed, errors = run(folder, "-o", tmp_path / "out", code=3)
     assert printed == ""
     assert names_below(tmp_path / "out") == [f"{index}.txt" for index in (1, 2, 3, 5, 6, 7, 8)]
     *each, last = errors.splitlines()
@@ -216,7 +216,7 @@ def test_standard_input(run: Run, files: list[str], tmp_path: Path, monkeypatch:
 
 def test_bad_standard_input(run: Run, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     give(monkeypatch, b"")
-    printed, errors = run("-", files[0], code=2)
+    printed, errors = run("-", files[0], code=3)
     assert "stdin: is empty (0 bytes)" in errors
     assert printed.startswith(f"{files[0]}: ")
     stream = io.TextIOWrapper(io.BytesIO())
@@ -262,7 +262,7 @@ def test_one_channel(run: Run, tmp_path: Path) -> None:
     assert run(tmp_path / "both.flac")[0] != alone
     assert json.loads(run(tmp_path / "both.flac", "--channel", 1, "--format", "json")[0])["channel"] == 1
     assert " 2 " in run(tmp_path / "both.flac", "--channel", 1, "--format", "ctm")[0]
-    printed, errors = run(tmp_path / "both.flac", tmp_path / "right.flac", "--channel", 1, code=2)
+    printed, errors = run(tmp_path / "both.flac", tmp_path / "right.flac", "--channel", 1, code=3)
     assert printed.startswith(f"{tmp_path / 'both.flac'}: ")
     assert f"asr transcribe: {tmp_path / 'right.flac'}: " in errors
 
@@ -294,7 +294,7 @@ def test_progress_on_a_terminal(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     assert run(tmp_path)[1] == ""
     assert (shown[-1].total, shown[-1].done) == (0, 4)
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)
-    run(tmp_path, "absent.wav", "--batch-seconds", 1, code=2)
+    run(tmp_path, "absent.wav", "--batch-seconds", 1, code=3)
     assert (shown[-1].total, shown[-1].done, shown[-1].stream) == (4, 4, sys.stderr)
 
 

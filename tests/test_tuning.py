@@ -237,7 +237,7 @@ def test_unreadable_audio_is_reported_and_the_rest_is_tuned_on(
     mine: Path, manifests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "u3.wav").write_bytes(b"no audio")
-    assert tune(mine, manifests, "--trials", "2") == 2
+    assert tune(mine, manifests, "--trials", "2") == 3
     printed = capsys.readouterr()
     assert "u3" in printed.err
     assert "tiny/dev: 9 utterances" in printed.out
@@ -326,7 +326,7 @@ def test_a_read_only_package_is_refused_before_any_work(
 ) -> None:
     # Permissions do not bind the superuser, as whom tests may run.
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != mine)
-    assert tune(mine, manifests, "--trials", "2") == 2
+    assert tune(mine, manifests, "--trials", "2") == 3
     printed = capsys.readouterr()
     assert "read-only" in printed.err
     assert not printed.out

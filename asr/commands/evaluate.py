@@ -10,7 +10,7 @@ from pathlib import Path
 from asr.commands.numbers import seconds
 from asr.commands.overrides import add_decoding, add_hot_words, given_overrides, is_override, with_overrides
 from asr.data.manifest import manifest_stems
-from asr.errors import ConfigError
+from asr.errors import LEFT_OUT, ConfigError
 from asr.shipped import find_model
 
 DESCRIPTION = "measure the error rates of a model on prepared manifests"
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score each manifest by itself; 2 if an utterance had to be left out, 0 otherwise."""
+    """Score each manifest by itself; 3 if an utterance had to be left out, 0 otherwise."""
     names = [item for item in args.manifests if not is_override(item)]
     if not names:
         raise ConfigError("no manifest is named; expected at least one, such as librispeech/dev-clean")
@@ -86,4 +86,4 @@ def run(args: argparse.Namespace) -> int:
         if result.calibration is not None:
             result.calibration.write(args.calibration, stems[name], title=name)
         n_left_out += len(result.left_out)
-    return 2 if n_left_out else 0
+    return LEFT_OUT if n_left_out else 0

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.commands.numbers import threads
+from asr.errors import LEFT_OUT
 
 if TYPE_CHECKING:
     from asr.data.validate import PartSummary
 
 DESCRIPTION = "check recordings and transcripts, and write the manifests that the other commands read"
-EXIT_ROWS_LEFT_OUT = 3
-
-_EPILOG = f"Exit code: 0 if every row was used, 2 if one is wrong, {EXIT_ROWS_LEFT_OUT} if --skip-invalid left rows out."
+_EPILOG = f"Exit code: 0 if every row was used, 2 if one is wrong, {LEFT_OUT} if --skip-invalid left rows out."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     for summary in prepare(args):
         print(summary, flush=True)
         n_rejected += summary.n_rejected
-    return EXIT_ROWS_LEFT_OUT if n_rejected else 0
+    return LEFT_OUT if n_rejected else 0
 
 
 def _add_corpus(corpora: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from asr.commands.numbers import index, positive, seconds, threads
 from asr.commands.overrides import add_decoding, add_hot_words, is_override, with_overrides
-from asr.errors import AudioError, ConfigError
+from asr.errors import LEFT_OUT, AudioError, ConfigError, UserError
 from asr.shipped import DEFAULT, VARIABLE, find_model
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Transcribe the files; 2 if one of them could not be read, 0 otherwise."""
+    """Transcribe the files; 3 if some of them could not be read, 2 if none could, 0 otherwise."""
     model = find_model(args.model)
     formats = _formats(args)
     layout = _layout(args, formats)
@@ -92,7 +92,9 @@ def run(args: argparse.Namespace) -> int:
     bad = _transcribe(recogniser, jobs, deliver, args)
     if bad:
         _say(f"{len(bad)} of {len(jobs)} files could not be transcribed: {', '.join(bad)}")
-    return 2 if bad else 0
+    if len(bad) == len(jobs):
+        return UserError.exit_code
+    return LEFT_OUT if bad else 0
 
 
 def _transcribe(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from asr.commands.numbers import seconds
 from asr.commands.overrides import add_decoding, given_overrides, is_override, with_overrides
-from asr.errors import ConfigError
+from asr.errors import LEFT_OUT, ConfigError
 from asr.shipped import find_model
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tune; 130 if the search was interrupted, 2 if an utterance had to be left out, 0 otherwise."""
+    """Tune; 130 if the search was interrupted, 3 if an utterance had to be left out, 0 otherwise."""
     names = [item for item in args.manifests if not is_override(item)]
     overrides = given_overrides(args)
     _check(args, names)
@@ -168,4 +168,4 @@ def _finish(
         kept = "the best so far was kept" if not args.dry_run else "the best so far is shown above"
         print(f"asr tune: interrupted after {len(tuning.trials)} trials; {kept}", file=sys.stderr)
         return _INTERRUPTED
-    return 2 if posteriors.left_out else 0
+    return LEFT_OUT if posteriors.left_out else 0

@@ -42,6 +42,12 @@ def is_evaluated(folder: Path, part: str) -> bool:
     )
 
 
+def count_left_out(folder: Path, part: str) -> int:
+    """Return how many utterances of a manifest are not in the score, because they could not be read."""
+    left_out = (_read_json(_scores(folder, part)) or {}).get("left_out")
+    return len(left_out) if isinstance(left_out, dict) else 0
+
+
 def read_figures(folder: Path, epochs: int, parts: Sequence[str]) -> Figures | None:
     """Return the figures of a run; none where it is not complete, or not evaluated on all of the manifests."""
     if not is_complete(folder, epochs) or not all(is_evaluated(folder, part) for part in parts):

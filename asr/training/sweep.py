@@ -17,9 +17,9 @@ from typing import IO
 from asr.compose import quote
 from asr.config import Config
 from asr.data.manifest import replacing
-from asr.errors import ConfigError
+from asr.errors import LEFT_OUT, ConfigError
 from asr.training.checkpoints import LAST
-from asr.training.results import EVALUATED, is_complete, is_evaluated, read_figures, table
+from asr.training.results import EVALUATED, count_left_out, is_complete, is_evaluated, read_figures, table
 from asr.training.resume import SETTINGS, differing, read_settings
 from asr.training.run import INTERRUPTED, PACKAGE, RESULT
 
@@ -202,7 +202,7 @@ def sweep(
     Returns
     -------
     int
-        0, 1 where a run failed, 130 where the user stopped it.
+        0, 1 where a run failed, 3 where utterances had to be left out of figures, 130 where the user stopped it.
     """
     processes = Processes()
     say = say or _print
@@ -246,7 +246,8 @@ def sweep(
     say(f"\n{_table(jobs, parts)}\n{base / TABLE}")
     if failed:
         say(f"{len(failed)} of {len(jobs)} runs failed: {'; '.join(failed)}")
-    return 1 if failed else 0
+        return 1
+    return LEFT_OUT if _say_left_out(jobs, parts, say) else 0
 
 
 def _train(job: Job, processes: Processes, log: Path | None, options: Sequence[str], say: Callable[[str], None]) -> int:
@@ -263,10 +264,15 @@ def _train(job: Job, processes: Processes, log: Path | None, options: Sequence[s
 def _evaluate(job: Job, part: str, manifests: str, processes: Processes, log: Path | None, say: Callable[[str], None]) -> int:
     package, target = str(job.folder / PACKAGE), str(job.folder / EVALUATED)
     code = processes.run(log, "evaluate", package, part, "--manifests", manifests, "-o", target)
-    if code not in (0, INTERRUPTED) and is_evaluated(job.folder, part):
-        say(f"{job.name}: utterances of {part} could not be evaluated, and its figures are without them")
-        return 0
-    return code
+    return 0 if code == LEFT_OUT and is_evaluated(job.folder, part) else code
+
+
+def _say_left_out(jobs: Sequence[Job], parts: Sequence[str], say: Callable[[str], None]) -> int:
+    """Name the figures that are without some utterances, and return how many figures those are."""
+    counts = [(job.name, part, n) for job in jobs for part in parts if (n := count_left_out(job.folder, part))]
+    for name, part, n in counts:
+        say(f"{name}: figures of {part} without {n} whose audio could not be read")
+    return len(counts)
 
 
 def _print(text: str) -> None:
