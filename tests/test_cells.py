@@ -157,6 +157,47 @@ def test_mixed_precision_keeps_the_cell_in_float32(name: str) -> None:
     torch.testing.assert_close(torch.autograd.grad(y.sum(), x)[0], gradient, rtol=0.1, atol=0.1)
 
 
+@pytest.mark.parametrize(("name", "kernel"), [("rnn", "rnn_tanh"), ("lstm", "lstm"), ("gru", "gru")])
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_autocast_does_not_choose_another_type_than_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, name: str, kernel: str, kind: torch.dtype
+) -> None:
+    """cuDNN's layers are cast to float16 by CUDA's autocast, whatever its type; a kernel that does so stands in for them."""
+
+    def stand_in(x: torch.Tensor, state: Any, weights: Any, *options: Any) -> tuple[torch.Tensor, ...]:
+        half = torch.float16 if torch.is_autocast_enabled("cpu") else x.dtype
+        with torch.autocast("cpu", enabled=False):
+            y = x.to(half) @ weights[0].to(half).t()[:, :16]
+        return (y, y[:, -1], y[:, -1]) if name == "lstm" else (y, y[:, -1])
+
+    monkeypatch.setattr(torch, kernel, stand_in)
+    monkeypatch.setattr(torch._VF, kernel, stand_in, raising=False)  # what torch's module calls
+    cell: Any = build_cell(config_of(name, 16), 8)
+    with torch.autocast("cpu", kind):
+        y = cell(torch.randn(3, 20, 8))[0]
+    assert y.dtype == kind
+    y.backward(torch.full_like(y, 1e-8))
+    gradient = cell.weight_ih_l0.grad
+    assert gradient.dtype == torch.float32
+    assert (gradient[:16].abs().max() > 0) == (kind == torch.bfloat16)  # float16 has nothing below 6e-8: a scaler is its remedy
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_mixed_precision_of_torchs_own_modules(name: str) -> None:
+    cell = build_cell(config_of(name, 16), 8)
+    x = torch.randn(3, 20, 8, requires_grad=True)
+    exact = cell(x)[0]
+    gradient = torch.autograd.grad(exact.sum(), x)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        whole = cell(x)[0]
+        first, state = cell(x[:, :7])
+        second = cell(x[:, 7:], state)[0]
+    assert whole.dtype == torch.bfloat16
+    assert torch.equal(torch.cat([first, second], dim=1), whole)
+    torch.testing.assert_close(whole.float(), exact, rtol=0, atol=0.03)
+    torch.testing.assert_close(torch.autograd.grad(whole.float().sum(), x)[0], gradient, rtol=0.1, atol=0.1)
+
+
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_a_window_layer_sees_its_window_and_no_more(bidirectional: bool) -> None:
     layer: Any = WindowLayer(config_of("window_mlp-relu", 5, window=2, bidirectional=bidirectional), 3)

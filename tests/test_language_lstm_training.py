@@ -28,7 +28,7 @@ from asr.errors import ConfigError, DataError, PackageError, TrainingDiverged
 from asr.language import load_language_model
 from asr.language.config import LstmConfig, LstmTraining, compose_training
 from asr.language.lstm import LstmModel
-from asr.language.lstm_run import LAST
+from asr.language.lstm_run import LAST, find_run
 from asr.language.lstm_step import Stepper
 from asr.language.lstm_training import INTERRUPTED, choose_device, train_lstm
 
@@ -108,6 +108,19 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been(text: Path, monkeypatch: 
     assert train_lstm(config_of(text)) == 0
     for name, tensor in weights_of(text.parent / "lm").items():
         assert torch.equal(tensor, expected[name]), name
+
+
+def test_states_of_generators_stay_on_the_cpu_where_a_run_goes_on_on_a_gpu(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_at(monkeypatch, 17)
+    config = config_of(text)
+    assert train_lstm(config) == INTERRUPTED
+    working = text.parent / "lm.training"
+    saved = torch.load(working / LAST, weights_only=True)
+    found = find_run(working, config, saved["text"], torch.device("meta"))  # any device that is not the CPU
+    assert found is not None
+    assert found[1]["random"].device.type == found[1]["drawing"].device.type == "cpu"
+    assert found[0].state is not None
+    assert found[0].state.layers[0][0].device.type == "meta"
 
 
 def test_a_second_process_does_not_train_in_the_same_folder(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:

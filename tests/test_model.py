@@ -75,7 +75,9 @@ def test_batch_invariance(frontend: FrontendConfig, norm: str) -> None:
         for i, waveform in enumerate(waveforms):
             features, n_frames = model.features(waveform[None], n_samples[i : i + 1])
             batch_features, _ = model.features(padded, n_samples)
-            torch.testing.assert_close(batch_features[i, : n_frames[0]], features[0], atol=1e-5, rtol=1e-6)
+            # The DCT's sums of some 40 are exact to 8e-6, and normalised by a deviation of 0.07 over three frames.
+            atol = 1e-4 if frontend.kind == "mfcc" and frontend.normalisation == "utterance" else 1e-5
+            torch.testing.assert_close(batch_features[i, : n_frames[0]], features[0], atol=atol, rtol=1e-6)
             alone, n_alone = model(waveform[None], n_samples[i : i + 1])
             assert alone.shape[1] == n_alone[0]
             for log_probs, n_out in variants:
@@ -163,6 +165,17 @@ def test_masked_batch_norm_equals_batch_norm_of_the_valid_frames() -> None:
     torch.testing.assert_close(
         flat(garbage[..., 0].transpose(1, 2), mask)[mask], nn.BatchNorm1d(3, eps=1e-3)(x[..., 0].transpose(1, 2)[mask])
     )
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_statistics_of_half_types_are_those_of_their_values_in_float32(kind: torch.dtype) -> None:
+    x = (1000 * torch.randn(4, 50, 3)).to(kind)  # squares beyond float16's 65,504
+    mask = length_mask(torch.tensor([50, 30, 20, 7]), 50)
+    norm = MaskedBatchNorm(3, momentum=1.0)
+    assert norm(x, mask).isfinite().all()
+    var, mean = torch.var_mean(x[mask].float(), dim=0, correction=0)
+    torch.testing.assert_close(norm.running_mean, mean, rtol=1e-4, atol=0.01)
+    torch.testing.assert_close(norm.running_var, var, rtol=1e-4, atol=1.0)
 
 
 def test_frame_layer_norm() -> None:

@@ -90,7 +90,7 @@ def find_run(working: Path, config: LstmTraining, text_hash: str, device: torch.
     if not config.resume:
         raise ConfigError(f"{working} holds a run already, and resume=false: remove it, choose another output, or resume it")
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)  # states of generators live there
         settings, position, layers = content["settings"], Position(**content["position"]), content["state"]
         before, stepper = content["text"], content["stepper"]
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, zipfile.BadZipFile, ValueError) as error:
@@ -106,7 +106,7 @@ def find_run(working: Path, config: LstmTraining, text_hash: str, device: torch.
     if before != text_hash:
         raise ConfigError(f"{working} holds a run on another text: choose another output, or remove it to begin anew")
     if layers is not None:
-        position.state = State(tuple((h, c) for h, c in layers))
+        position.state = State(tuple((h.to(device), c.to(device)) for h, c in layers))
     logger.info(f"going on from {path}")
     return position, stepper
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import warnings
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -197,7 +198,51 @@ class CoupledLSTM(VariantLstm):
     gates = "fog"
 
 
-_FUSED: dict[str, type[nn.RNN | nn.LSTM | nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+class _Fused(nn.RNNBase):
+    """Makes a layer of torch's run in the type that autocast names, input and weights cast by us.
+
+    Left to itself, autocast gives cuDNN float16 whatever type was asked for: another type than the rest of the network has, and
+    one in which gradients below 6e-8 vanish.
+    """
+
+    def forward(self, x: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
+        if not torch.is_autocast_enabled(x.device.type):
+            result: tuple[torch.Tensor, Any] = super().forward(x, state)
+            return result
+        dtype = torch.get_autocast_dtype(x.device.type)
+        weights = [weight.to(dtype) for weight in self.all_weights[0]]
+        with torch.autocast(x.device.type, enabled=False):
+            zero = x.new_zeros(1, len(x), self.hidden_size, dtype=dtype)
+            if isinstance(self, nn.LSTM):
+                h, c = (zero, zero) if state is None else state
+                y, h, c = torch.lstm(x.to(dtype), (h.to(dtype), c.to(dtype)), weights, *self._options)
+                return y, (h, c)
+            h = zero if state is None else state.to(dtype)
+            run = {"GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}[self.mode]
+            return run(x.to(dtype), h, weights, *self._options)
+
+    @property
+    def _options(self) -> tuple[bool, int, float, bool, bool, bool]:
+        """Biases, layers, dropout, training, both directions, batch first."""
+        return True, 1, 0.0, self.training, False, True
+
+
+class _FusedRnn(_Fused, nn.RNN):
+    """See :class:`torch.nn.RNN`."""
+
+
+class _FusedLstm(_Fused, nn.LSTM):
+    """See :class:`torch.nn.LSTM`."""
+
+
+class _FusedGru(_Fused, nn.GRU):
+    """See :class:`torch.nn.GRU`."""
+
+
+# Weights that were just cast lie where they lie; cuDNN copies them, which takes no time beside the layer's.
+warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
+
+_FUSED: dict[str, type[_FusedRnn | _FusedLstm | _FusedGru]] = {"rnn": _FusedRnn, "lstm": _FusedLstm, "gru": _FusedGru}
 _VARIANTS: dict[str, type[VariantLstm]] = {"peephole_lstm": PeepholeLSTM, "coupled_lstm": CoupledLSTM}
 
 

@@ -47,9 +47,10 @@ class MaskedBatchNorm(nn.Module):
         axes, shape = ((0, 2, 3), (1, -1, 1, 1)) if x.ndim == 4 else ((0, 1), (1, 1, -1))
         if self.training:
             valid = torch.where(mask[:, None, :, None] if x.ndim == 4 else mask[:, :, None], x, 0)
+            valid = valid.to(torch.promote_types(x.dtype, torch.float32))  # squares overflow float16 from 256 on
             count = mask.sum() * (x.shape[3] if x.ndim == 4 else 1)
-            mean = valid.sum(axes, dtype=torch.float32) / count
-            var = ((valid * valid).sum(axes, dtype=torch.float32) / count - mean.square()).clamp(min=0)
+            mean = valid.sum(axes) / count
+            var = (valid.square().sum(axes) / count - mean.square()).clamp(min=0)
             with torch.no_grad():
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(var, self.momentum)
