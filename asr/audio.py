@@ -1,4 +1,4 @@
-"""Audio files, bytes and arrays to float32 mono waveforms at the model's sample rate.
+"""Audio files and bytes to float32 mono waveforms at the model's sample rate.
 
 libsndfile (through ``soundfile``) reads wav, flac, ogg, opus, mp3, aiff and more; PyAV reads what it cannot: m4a, mp4, webm.
 Both come as wheels, so no program has to be installed beside Python.
@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
@@ -23,15 +22,14 @@ import numpy as np
 from asr.container import GuardedFile, check_length, container_blocks, container_rate, probe_container
 from asr.errors import AudioError
 from asr.resampling import resample, resample_blocks
+from asr.waveform import check_rate, to_mono
 
 Source = str | Path | bytes | BinaryIO
 
-_LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
 _UNKNOWN_RIFF_SIZES = (1 << 31, 1 << 32)  # a program that cannot know a size writes one just below or above
 _UNKNOWN_RIFF_MARGIN = 1 << 16
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more where a header gives no length
 _READ_AT_ONCE = 1 << 22  # samples of each channel
-_LARGEST_SAMPLE = 2.0**31  # of 32-bit integers that were never scaled; the power of much larger ones overflows
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def load_audio(
     if len(samples) == 0:
         where = f" from {offset_s:g} s on" if offset_s else ""
         raise AudioError(f"{name}: holds no audio samples{where}")
-    return resample(_to_mono(samples, name, channel), source_rate, sample_rate)
+    return resample(to_mono(samples, name, channel), source_rate, sample_rate)
 
 
 def probe_audio(source: Source) -> AudioInfo:
@@ -142,74 +140,8 @@ def stream_audio(
     name = _name(source)
     with _opened(source, name) as file:
         source_rate, blocks = _blocks(file, block_s)
-        waveforms = (_to_mono(block, name, channel) for block in blocks)
+        waveforms = (to_mono(block, name, channel) for block in blocks)
         yield from resample_blocks(waveforms, source_rate, sample_rate, name)
-
-
-def check_waveform(waveform: Any, name: str = "waveform", channel: int | None = None) -> np.ndarray:
-    """Bring an array from Python into the form the model takes.
-
-    Parameters
-    ----------
-    waveform
-        ``(sample,)`` or ``(sample, channel)``: floats in [-1, 1], or integers, which are scaled by their type's range.
-        A tensor on the CPU will do.
-    name
-        What to call it in an error.
-    channel
-        As for :func:`load_audio`.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(sample,)`` float32.
-
-    Raises
-    ------
-    AudioError
-        The array has no samples, no such channel, the wrong number of dimensions, a type that is not numeric, or values that
-        are no numbers.
-    """
-    array = np.asarray(waveform)
-    if array.ndim not in (1, 2):
-        raise AudioError(f"{name}: expected an array (sample,) or (sample, channel), got shape {array.shape}")
-    if array.ndim == 2 and array.shape[1] > array.shape[0]:
-        raise AudioError(f"{name}: expected (sample, channel), got shape {array.shape}; transpose it")
-    if array.size == 0:
-        raise AudioError(f"{name}: holds no audio samples")
-    if array.dtype == np.uint8:
-        array = (array.astype(np.float32) - 128) / 128
-    elif np.issubdtype(array.dtype, np.signedinteger):
-        array = array.astype(np.float32) / -float(np.iinfo(array.dtype).min)
-    elif not np.issubdtype(array.dtype, np.floating):
-        raise AudioError(f"{name}: expected floats or integers, got {array.dtype}")
-    return _to_mono(array.reshape(len(array), -1).astype(np.float32, copy=False), name, channel)
-
-
-def check_rate(sample_rate: Any, name: str, advice: str = "is it corrupt?") -> int:
-    """Return the sample rate (Hz) that a file or a caller gives.
-
-    Parameters
-    ----------
-    sample_rate
-        What should be a whole number from 1000 to 768000.
-    name
-        What to call the recording in an error.
-    advice
-        What the error says last.
-
-    Raises
-    ------
-    AudioError
-        It is none.
-    """
-    is_whole = isinstance(sample_rate, Real) and float(sample_rate).is_integer()
-    if is_whole and _LOWEST_RATE_HZ <= sample_rate <= _HIGHEST_RATE_HZ:
-        return int(sample_rate)
-    raise AudioError(
-        f"{name}: has a sample rate of {sample_rate!r} Hz, expected a whole number "
-        f"from {_LOWEST_RATE_HZ} to {_HIGHEST_RATE_HZ}; {advice}"
-    )
 
 
 def _name(source: Source) -> str:
@@ -359,23 +291,6 @@ def _is_unfinished_wav(audio: Any, file: GuardedFile) -> bool:
 def _is_unknown(size: int) -> bool:
     """Whether a size in a RIFF header (bytes) is what a program writes that cannot know it."""
     return size == 0 or any(abs(size - limit) <= _UNKNOWN_RIFF_MARGIN for limit in _UNKNOWN_RIFF_SIZES)
-
-
-def _to_mono(samples: np.ndarray, name: str, channel: int | None) -> np.ndarray:
-    """``(sample, channel)`` to ``(sample,)``; refuses a channel that is not there, and values that cannot be samples."""
-    n_channels = samples.shape[1]
-    if channel is not None and not 0 <= channel < n_channels:
-        there = f"channels 0 to {n_channels - 1}" if n_channels > 1 else "channel 0 alone"
-        raise AudioError(f"{name}: has no channel {channel}; it has {there}")
-    mixed = channel is None and n_channels > 1
-    with np.errstate(all="ignore"):
-        waveform = samples.mean(axis=1) if mixed else samples[:, channel or 0]
-    largest = max(waveform.max(initial=0.0), -waveform.min(initial=0.0))
-    if not largest <= _LARGEST_SAMPLE:  # nor is NaN
-        if n_bad := int((~np.isfinite(waveform)).sum()):
-            raise AudioError(f"{name}: {n_bad} of {len(waveform)} samples are NaN or infinite")
-        raise AudioError(f"{name}: has samples as large as {largest:.3g}, expected -1 to 1; is it corrupt?")
-    return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
 def _blocks(file: GuardedFile, block_s: float) -> tuple[int, Iterator[np.ndarray]]:

@@ -16,10 +16,11 @@ import pytest
 import soundfile
 from conftest import SAMPLE_RATE, tone
 
-from asr.audio import check_waveform, load_audio, probe_audio, stream_audio
+from asr.audio import load_audio, probe_audio, stream_audio
 from asr.container import container_blocks
 from asr.errors import AudioError
 from asr.resampling import resample
+from asr.waveform import check_waveform
 
 
 def write_m4a(
@@ -170,10 +171,6 @@ def test_one_channel_or_all(tmp_path: Path, suffix: str) -> None:
 def test_channels_that_are_not_there(tone_wav: Path) -> None:
     with pytest.raises(AudioError, match=r"tone\.wav: has no channel 1; it has channel 0 alone"):
         list(stream_audio(tone_wav, SAMPLE_RATE, channel=1))
-    stereo = np.stack([tone(), 0 * tone()], axis=1)
-    np.testing.assert_array_equal(check_waveform(stereo, channel=1), stereo[:, 1])
-    with pytest.raises(AudioError, match="mine: has no channel 2"):
-        check_waveform(stereo, "mine", 2)
 
 
 def test_bytes_and_file_objects_equal_the_file(tone_wav: Path) -> None:
@@ -445,26 +442,3 @@ def test_stream_of_m4a(tmp_path: Path) -> None:
     path = tmp_path / "tone.m4a"
     write_m4a(path, tone(4.0, sample_rate=44100), 44100)
     np.testing.assert_allclose(np.concatenate(list(stream_audio(path, SAMPLE_RATE))), load_audio(path, SAMPLE_RATE), atol=1e-6)
-
-
-def test_arrays() -> None:
-    expected = tone()
-    np.testing.assert_array_equal(check_waveform(expected.astype(np.float64)), expected)
-    np.testing.assert_allclose(check_waveform((expected * 32768).astype(np.int16)), expected, atol=1e-4)
-    np.testing.assert_allclose(check_waveform((expected * 128 + 128).astype(np.uint8)), expected, atol=1e-2)
-    np.testing.assert_allclose(check_waveform(np.stack([expected, 0 * expected], axis=1)), expected / 2)
-
-
-@pytest.mark.parametrize(
-    ("array", "message"),
-    [
-        (np.zeros(0), "no audio samples"),
-        (np.zeros((2, 2, 2)), "got shape"),
-        (np.zeros((2, 16000)), "transpose"),
-        (np.array(["a", "b"]), "expected floats or integers"),
-        (np.zeros(4, complex), "expected floats or integers"),
-    ],
-)
-def test_arrays_that_are_no_audio(array: np.ndarray, message: str) -> None:
-    with pytest.raises(AudioError, match=message):
-        check_waveform(array)

@@ -18,8 +18,9 @@ from fuzzing.audio import FORMATS, MUTATIONS, Fuzzed, damaged, original
 from fuzzing.watched import Handle, Silent, Watched
 
 import asr
-from asr.audio import check_waveform, load_audio, probe_audio, stream_audio
+from asr.audio import load_audio, probe_audio, stream_audio
 from asr.errors import AudioError, TextError
+from asr.waveform import check_waveform
 
 READERS: tuple[Callable[[Path | io.BytesIO], object], ...] = (
     lambda source: load_audio(source, SAMPLE_RATE),

@@ -108,6 +108,22 @@ class TestRecogniser:
         assert recogniser.transcribe(spoken(4.0), RATE).text == text
         assert recogniser.transcribe(np.stack([spoken(4.0)] * 2, axis=1), RATE).text == text
 
+    def test_arrays_that_bring_their_rate(self, recogniser: Recogniser, tmp_path: Path) -> None:
+        soundfile.write(tmp_path / "a.wav", spoken(2.0), RATE, subtype="FLOAT")
+        expected = recogniser.transcribe(spoken(2.0), RATE)
+        assert expected.text
+        samples = torch.from_numpy(spoken(2.0)).requires_grad_()
+        assert recogniser.transcribe((RATE, spoken(2.0))) == expected
+        assert recogniser.transcribe((samples[None], RATE)) == expected
+        assert recogniser.transcribe({"array": spoken(2.0), "sampling_rate": RATE}) == expected
+        transcript = recogniser.transcribe({"path": str(tmp_path / "a.wav"), "bytes": None})
+        assert (transcript.file, transcript.text) == (str(tmp_path / "a.wav"), expected.text)
+
+    @pytest.mark.parametrize("one", ["talk.mp3", Path("talk.mp3"), b"RIFF", {"array": [0.0], "sampling_rate": RATE}])
+    def test_one_recording_is_not_several(self, recogniser: Recogniser, one: Any) -> None:
+        with pytest.raises(ConfigError, match=r"expected several recordings, got one .*; put it into a list"):
+            list(recogniser.transcribe_many(one))
+
     def test_arrays_need_a_rate(self, recogniser: Recogniser) -> None:
         with pytest.raises(AudioError, match="array: comes without a sample rate"):
             recogniser.transcribe(spoken(1.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from asr.audio import check_rate, check_waveform, stream_audio
+from asr.audio import stream_audio
 from asr.decoding import build_decoder
 from asr.decoding.confidence import Calibration
 from asr.decoding.hypothesis import Hypothesis, Word
@@ -28,9 +28,12 @@ from asr.transcription.speech import SpeechDetector
 from asr.transcription.stitch import after, before, seam
 from asr.transcription.transcript import Segment, Transcript
 from asr.transcription.windows import Planner, Window, cut_windows
+from asr.waveform import check_rate, check_waveform, unpack_recording
 
-AudioSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | np.ndarray
-"""A path, the bytes of a file, an open binary file, or an array (or tensor) with its sample rate."""
+AudioSource = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | np.ndarray | tuple[Any, Any] | Mapping[str, Any]
+)
+"""A path, the bytes of a file, an open binary file, or an array (or tensor) with its sample rate beside it or in it."""
 
 _BYTES = (bytes, bytearray, memoryview)
 _BLOCK_S = 30.0
@@ -132,11 +135,11 @@ class Recogniser:
         Parameters
         ----------
         source
-            Path, bytes or open file in any format of :func:`asr.audio.load_audio`, or an array ``(sample,)`` or
-            ``(sample, channel)``.
+            Path, bytes or open file in any format of :func:`asr.audio.load_audio`; an array or tensor as for
+            :func:`asr.waveform.check_waveform`; or one with its rate, as for :func:`asr.waveform.unpack_recording`:
+            ``(rate, array)``, ``(array, rate)``, ``{"array": ..., "sampling_rate": ...}``.
         sample_rate
-            Samples a second of an array, which has none of its own, a whole number from 1000 to 768000; left out for
-            everything else.
+            Samples a second of an array that comes without, a whole number from 1000 to 768000; left out for everything else.
 
         Raises
         ------
@@ -169,6 +172,10 @@ class Recogniser:
         Transcript or AudioError
             One for each source, in order, as soon as it is ready: the error, not raised, of one that holds no usable audio.
         """
+        if isinstance(sources, (str, os.PathLike, Mapping, *_BYTES)):  # each letter of a path would be taken for one
+            raise ConfigError(
+                f"transcribe_many: expected several recordings, got one {type(sources).__name__}; put it into a list"
+            )
         segments: list[Segment] = []
         for recording, segment in self._run(sources, sample_rate, on_progress):
             if segment is not None:
@@ -255,6 +262,7 @@ class Recogniser:
             yield recording, None
 
     def _blocks(self, source: Any, sample_rate: int | None) -> Iterator[np.ndarray]:
+        source, sample_rate = unpack_recording(source, sample_rate, "array")
         if isinstance(source, (str, os.PathLike)):
             yield from stream_audio(Path(source), self.sample_rate, _BLOCK_S, channel=self._channel)
         elif isinstance(source, _BYTES):
@@ -262,6 +270,7 @@ class Recogniser:
         elif hasattr(source, "read"):
             yield from stream_audio(source, self.sample_rate, _BLOCK_S, channel=self._channel)
         elif sample_rate is None:
+            check_waveform(source, "array")  # what is no array at all needs no rate
             raise AudioError("array: comes without a sample rate; an array needs sample_rate, in Hz")
         else:
             rate = check_rate(sample_rate, "array", "give sample_rate in Hz, as an int")
@@ -384,4 +393,6 @@ def _name(source: Any) -> str:
         return os.fspath(source)
     if isinstance(source, _BYTES):
         return "bytes"
+    if isinstance(source, Mapping) and source.get("path"):
+        return str(source["path"])
     return str(getattr(source, "name", None) or ("audio" if hasattr(source, "read") else "array"))
