@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -63,12 +64,22 @@ class RecurrentLayer(Layer):
 
     def forward(self, x: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
         """Map ``(batch, frame, input_size)`` to ``(batch, frame, output_size)``; values beyond each length are undefined."""
-        y: torch.Tensor = self.forward_cell(x)[0]
-        if self.backward_cell is not None:
-            index = reverse_index(n_frames, x.shape[1])
-            backward = self.backward_cell(reorder(x, index))[0]
-            y = torch.cat([y, reorder(backward, index)], dim=2)
+        if self.backward_cell is None:
+            y: torch.Tensor = self.forward_cell(x)[0]
+        else:
+            y = torch.cat(side_by_side(self.read_forwards, self.read_backwards, x, n_frames), dim=2)
         return self.finish(y, n_frames)
+
+    def read_forwards(self, x: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
+        """Map ``(batch, frame, input_size)`` to ``(batch, frame, hidden_size)``, in the direction of time."""
+        y: torch.Tensor = self.forward_cell(x)[0]
+        return y
+
+    def read_backwards(self, x: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
+        """Do the same from each utterance's last frame to its first."""
+        assert self.backward_cell is not None
+        index = reverse_index(n_frames, x.shape[1])
+        return reorder(self.backward_cell(reorder(x, index))[0], index)
 
     def forward_from(self, x: torch.Tensor, n_frames: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
         """Go on from a state; see :meth:`RecurrentStack.forward_from`."""
@@ -103,6 +114,35 @@ class WindowLayer(Layer):
 def reorder(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Return ``x[b, index[b, t]]`` for ``x`` of ``(batch, frame, value)`` and ``index`` of ``(batch, frame)``."""
     return x.gather(1, index[:, :, None].expand_as(x))
+
+
+Reading = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def side_by_side(first: Reading, second: Reading, x: torch.Tensor, n_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what two functions make of the same tensors; on a GPU they run at the same time, as their gradients do.
+
+    A step of a recurrent layer is a small product that leaves most of a GPU idle, and the steps of one direction have to wait
+    for each other.
+    """
+    if not x.is_cuda:
+        return first(x, n_frames), second(x, n_frames)
+    main, side = torch.cuda.current_stream(x.device), _side_stream(x.device)
+    side.wait_stream(main)
+    with torch.cuda.stream(side):
+        later = second(x, n_frames)
+    result = first(x, n_frames), later
+    main.wait_stream(side)
+    # The memory of a tensor is given anew when its own stream has done with it: the other one has to be waited for, too.
+    x.record_stream(side)
+    n_frames.record_stream(side)
+    later.record_stream(main)
+    return result
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 class RecurrentStack(nn.Module):

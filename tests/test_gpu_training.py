@@ -1,0 +1,67 @@
+"""What only a GPU can show: layers and trainings that run there, at the precision that is chosen by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from beeps import LEARNING, small_config, write_beeps
+
+from asr.config import RecurrentConfig
+from asr.model.recurrent import RecurrentLayer
+from asr.training import train
+from asr.training.run import choose_precision
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+
+CELLS = ["rnn", "lstm", "gru", "peephole_lstm", "coupled_lstm"]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_both_directions_at_once_give_what_the_cpu_gives(cell: str) -> None:
+    torch.manual_seed(5)
+    layer = RecurrentLayer(RecurrentConfig(cell=cell, hidden_size=96, dropout=0.0), 40)
+    x, n_frames = torch.randn(7, 50, 40), torch.tensor([50, 41, 33, 20, 11, 3, 1])
+    weight = torch.where(torch.arange(50)[None, :, None] < n_frames[:, None, None], torch.randn(7, 50, 192), 0)
+    found = []
+    for device in ("cpu", "cuda"):
+        placed = layer.to(device)
+        placed.zero_grad()
+        outputs = placed(x.to(device), n_frames.to(device)) * (weight != 0).to(device)
+        (outputs * weight.to(device)).sum().backward()
+        gradients = [parameter.grad for parameter in placed.parameters() if parameter.grad is not None]
+        found.append([tensor.detach().cpu() for tensor in (outputs, *gradients)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-3)
+
+
+def test_memory_is_not_given_anew_while_the_other_stream_reads_it() -> None:
+    """The same numbers from every one of many steps, whose memory is taken from and given back to the same pool."""
+    torch.manual_seed(6)
+    layers = torch.nn.ModuleList(RecurrentLayer(RecurrentConfig(hidden_size=64, dropout=0.0), 128) for _ in range(4)).cuda()
+    x, n_frames = torch.randn(16, 100, 128, device="cuda"), torch.full((16,), 100, device="cuda")
+    first: list[torch.Tensor] = []
+    for _ in range(30):
+        layers.zero_grad()
+        y = x * 1.0
+        for layer in layers:
+            y = layer(y, n_frames)
+        y.square().mean().backward()
+        gradients = [parameter.grad.clone() for parameter in layers.parameters() if parameter.grad is not None]
+        first = first or gradients
+        for ours, theirs in zip(gradients, first, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_learns_at_the_default_precision(cell: str, tmp_path: Path) -> None:
+    corpus = write_beeps(tmp_path / "beeps")
+    config = small_config(
+        corpus, tmp_path / "run", *LEARNING, "trainer.accelerator=gpu", "trainer.precision=auto", f"model.recurrent.cell={cell}"
+    )
+    assert choose_precision(config) == "bf16-mixed"
+    assert train(config) == 0
+    facts = yaml.safe_load((tmp_path / "run" / "package" / "config.yaml").read_text())["training"]
+    assert facts["dev_wer"]["rate"] < 0.5
