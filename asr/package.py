@@ -30,10 +30,10 @@ import yaml
 import asr
 from asr.config import Config, DecodingConfig
 from asr.config_mapping import from_mapping
-from asr.data.folders import replacing_folder
 from asr.decoding.lexicon import find
 from asr.errors import PackageError
 from asr.features import Frontend
+from asr.files import replacing_folder
 from asr.model.acoustic import AcousticModel, SpeechModel
 from asr.model.device import check_device
 from asr.model.storage import SCALE, from_stored, to_stored

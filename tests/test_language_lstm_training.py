@@ -23,8 +23,8 @@ import torch
 import yaml
 
 from asr.cli import main
-from asr.data.lock import locked
 from asr.errors import ConfigError, DataError, PackageError, TrainingDiverged
+from asr.files import locked
 from asr.language import load_language_model
 from asr.language.config import LstmConfig, LstmTraining, compose_training
 from asr.language.lstm import LstmModel
@@ -124,7 +124,7 @@ def test_states_of_generators_stay_on_the_cpu_where_a_run_goes_on_on_a_gpu(text:
 
 
 def test_a_second_process_does_not_train_in_the_same_folder(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asr.data.lock.PATIENCE_S", 0.2)
+    monkeypatch.setattr("asr.files.PATIENCE_S", 0.2)
     log = text.parent / "lm.training" / "train.log"
     with locked(log), pytest.raises(ConfigError, match="another process is training there"):
         train_lstm(config_of(text))

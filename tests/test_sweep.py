@@ -23,8 +23,8 @@ from asr.cli import main
 from asr.compose import compose, expand
 from asr.config import Config
 from asr.config_mapping import to_yaml
-from asr.data.manifest import replacing
 from asr.errors import ConfigError
+from asr.files import replacing
 from asr.training.sweep import Job, Processes, _table, build_jobs, sweep
 
 

@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 
 from asr.config import Config
 from asr.config_mapping import to_yaml
-from asr.data.lock import locked
 from asr.errors import ConfigError, DataError, StorageError, TrainingDiverged
+from asr.files import locked
 from asr.training import train
 from asr.training.module import SpeechModule
 
@@ -115,7 +115,7 @@ def test_the_signal_may_come_twice(config: Config, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_second_process_does_not_train_in_the_same_folder(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asr.data.lock.PATIENCE_S", 0.2)
+    monkeypatch.setattr("asr.files.PATIENCE_S", 0.2)
     folder = Path(config.output)
     with locked(folder / "train.log"), pytest.raises(ConfigError, match="another process is training there"):
         train(config)

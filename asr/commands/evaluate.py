@@ -51,10 +51,11 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("no manifest is named; expected at least one, such as librispeech/dev-clean")
     stems = manifest_stems(names)
 
-    from asr.data.manifest import check_output_folder, read_manifest
+    from asr.data.manifest import read_manifest
     from asr.data.progress import Progress
     from asr.decoding import build_decoder
     from asr.decoding.confidence import Calibration
+    from asr.files import check_output_folder
     from asr.package import read_package
     from asr.scoring.evaluation import evaluate
 

@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{page}: the page would overwrite the audio; name another with -o")
 
     from asr.audio import load_audio
-    from asr.data.manifest import check_output_file, replacing
     from asr.decoding import build_decoder
     from asr.decoding.confidence import Calibration
+    from asr.files import check_output_file, replacing
     from asr.inspection.page import build_page
     from asr.inspection.trace import trace
     from asr.package import read_package

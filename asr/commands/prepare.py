@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare and print a line for each manifest written."""
-    from asr.data.manifest import check_output_folder
+    from asr.files import check_output_folder
 
     check_output_folder(args.manifests)
     prepare = {"librispeech": _librispeech, "synthetic": _synthetic, "table": _table, "kaldi": _kaldi}[args.corpus]

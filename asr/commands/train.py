@@ -83,7 +83,8 @@ def _sweep(args: argparse.Namespace) -> int:
         raise ConfigError(f"--evaluate reads from one folder, but corpus.manifests is {', '.join(sorted(manifests))}")
     base = Path(compose([text for text in args.overrides if text.startswith("output=")] or ["output=runs/sweep"]).output)
 
-    from asr.data.manifest import SUFFIXES, check_output_folder, manifest_stems, read_manifest, resolve
+    from asr.data.manifest import SUFFIXES, manifest_stems, read_manifest, resolve
+    from asr.files import check_output_folder
     from asr.training.sweep import build_jobs, sweep
 
     check_output_folder(base)

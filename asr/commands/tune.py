@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     names = [item for item in args.manifests if not is_override(item)]
     overrides = given_overrides(args)
     _check(args, names)
-    from asr.data.manifest import check_output_folder, read_manifest
+    from asr.data.manifest import read_manifest
+    from asr.files import check_output_folder
     from asr.package import check_updatable, read_package
     from asr.tuning import Objective, Posteriors, check_decoder, searched_keys, tune, with_priors
     from asr.tuning.display import Display

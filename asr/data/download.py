@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import shutil
 import sys
 import tarfile
@@ -15,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from asr.data.progress import Progress
 from asr.errors import DataError, Failure, StorageError
+from asr.files import sync
 
 _BLOCK_BYTES = 1 << 18
 _TIMEOUT_S = 30.0
@@ -53,11 +55,13 @@ def download(url: str, path: Path, md5: str, *, n_attempts: int = 4, pause_s: fl
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _fetch(url, partial, n_attempts, pause_s)
+            sync(partial)
+            partial.replace(path)
+            sync(path.parent)
         except _TRANSIENT as error:
             raise Failure(f"{url}: the connection failed: {error}. Run it again: it goes on where it stopped") from error
         except OSError as error:
             raise StorageError(f"{partial}: cannot be written: {error.strerror or error}") from error
-        partial.replace(path)
     found = _md5(path)
     if found != md5:
         path.unlink()
@@ -147,6 +151,7 @@ def unpack_tar(archive: Path, folder: Path, target: Path, *, strip: str) -> None
                 progress.advance(1)
         if not (staging / target.name).is_dir():
             raise DataError(f"{archive}: does not hold {strip}/{target.name}")
+        os.sync()  # of many thousand files, all at once
         for path in staging.iterdir():
             if path.name == target.name or not (folder / path.name).exists():
                 path.replace(folder / path.name)

@@ -9,15 +9,13 @@ import difflib
 import gzip
 import json
 import math
-import os
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from asr.errors import WRONG_PATH, ConfigError, DataError, StorageError
+from asr.errors import ConfigError, DataError
+from asr.files import replacing
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -156,80 +154,6 @@ def write_manifest(cuts: Iterable[Cut], path: str | Path) -> Path:
         else:
             stream.writelines(lines)
     return path
-
-
-def check_output_folder(folder: Path) -> None:
-    """Refuse a folder that could not be written to, before any work is done for it; nothing is made.
-
-    Raises
-    ------
-    ConfigError
-        It, or one of its parents, is a file.
-    StorageError
-        It may not be written to.
-    """
-    standing = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
-    if not standing.is_dir():
-        raise ConfigError(f"{folder}: {standing} is not a folder; choose another folder to write to")
-    if not os.access(standing, os.W_OK | os.X_OK):
-        raise StorageError(f"{folder}: {standing} may not be written to; choose another folder or change its permissions")
-
-
-def check_output_file(path: Path) -> None:
-    """Refuse a file that could not be written, before any work is done for it; nothing is made.
-
-    Raises
-    ------
-    ConfigError
-        It is a folder or a device, or one of its parents is a file.
-    StorageError
-        Its folder may not be written to.
-    """
-    _check_plain(path)
-    check_output_folder(path.parent)
-
-
-def _check_plain(path: Path) -> None:
-    """Refuse a path that names a folder or a device, which must not be replaced by a file."""
-    if (path.exists() and not path.is_file()) or os.path.dirname(os.path.abspath(path)) in ("/dev", "/dev/fd", "/proc/self/fd"):
-        raise ConfigError(f"{path}: is {'a folder' if path.is_dir() else 'no plain file'}; choose another name")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that takes the place of ``path`` when the block ends without an error.
-
-    Raises
-    ------
-    ConfigError
-        The path is, or leads through, what is no file or no folder: it names a device, say, which must not be replaced.
-    StorageError
-        The disk is full, or may not be written to.
-    """
-    temporary = None
-    try:
-        _check_plain(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
-            temporary = stream.name
-            yield stream  # type: ignore[misc]
-            stream.flush()
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        if error.errno in WRONG_PATH:
-            raise ConfigError(f"{path}: cannot be written: {error.strerror}; choose another name or folder") from error
-        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _read_cuts(path: Path) -> Iterator[tuple[int, Cut]]:

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.data.manifest import replacing
 from asr.data.progress import Progress
 from asr.data.validate import PartSummary, Utterance, write_part
 from asr.errors import DataError, Failure, StorageError
+from asr.files import replacing
 
 SAMPLE_RATE = 16000
 DEFAULT_SIZES = {"train": 1500, "dev": 120, "test": 200}

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from asr.audio import AudioInfo, load_audio, probe_audio
-from asr.data.manifest import replacing, write_manifest
+from asr.data.manifest import write_manifest
 from asr.data.progress import Progress
 from asr.errors import AudioError, DataError, StorageError
+from asr.files import replacing
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut

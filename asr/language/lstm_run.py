@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from asr.data.manifest import replacing
 from asr.errors import ConfigError, DataError
+from asr.files import replacing
 from asr.language.config import LstmTraining
 from asr.language.lstm import State
 from asr.language.lstm_step import Stepper

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import torch
 
-from asr.data.folders import replace_folder
-from asr.data.lock import locked
 from asr.data.progress import Progress
 from asr.errors import ConfigError
+from asr.files import locked, remove_folder, replacing_folder
 from asr.language.config import LstmConfig, LstmTraining
 from asr.language.lstm import LstmModel, LstmNetwork
 from asr.language.lstm_data import as_rows
@@ -42,8 +41,8 @@ _LINE_INTERVAL_S = 30.0
 def train_lstm(config: LstmTraining) -> int:
     """Train an LSTM and write its package to ``config.output``.
 
-    The checkpoint, and the package of the best weights so far, are kept in ``<output>.training``; at the end the package moves
-    to its place.
+    The checkpoint, and the package of the best weights so far, are kept in ``<output>.training``; at the end the package is put
+    in its place.
 
     Parameters
     ----------
@@ -76,9 +75,10 @@ def train_lstm(config: LstmTraining) -> int:
             result = f"perplexity {run.position.best:.2f}" if text.dev else "last weights"
             used = f"{time.monotonic() - start:.0f} s, peak memory {peak_memory_gib():.2f} GiB"
             logger.info(f"done in {used}: {result}; language model package {config.output}")
-        shutil.move(working / _LOG, working / _PACKAGE / _LOG)
-        replace_folder(folder, working / _PACKAGE)
-        shutil.rmtree(working)
+        with replacing_folder(folder) as package:
+            shutil.copytree(working / _PACKAGE, package, dirs_exist_ok=True)
+            shutil.copyfile(working / _LOG, package / _LOG)
+        remove_folder(working)
     return 0
 
 

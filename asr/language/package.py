@@ -19,8 +19,8 @@ from typing import Any
 import yaml
 
 import asr
-from asr.data.folders import replacing_folder
 from asr.errors import ConfigError, PackageError
+from asr.files import replacing_folder
 from asr.language.kenlm import read_header
 from asr.language.model import LanguageModel
 from asr.language.ngram import NgramModel, file_hash, load_kenlm

@@ -13,9 +13,9 @@ from typing import Any
 import jiwer
 import numpy as np
 
-from asr.data.manifest import replacing
 from asr.decoding.hypothesis import Word
 from asr.errors import DataError
+from asr.files import replacing
 
 N_BINS = 15
 _REPLICATES = 200

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asr.data.batches import EvaluationBatches, SpeechDataset
-from asr.data.manifest import replacing, transcript
+from asr.data.manifest import transcript
 from asr.decoding import Decoder, Hypothesis
 from asr.decoding.confidence import Calibration
 from asr.decoding.hypothesis import Word
 from asr.decoding.waveforms import align_waveforms, decode_waveforms
 from asr.errors import AudioError, DataError
+from asr.files import replacing
 from asr.model.acoustic import SpeechModel
 from asr.scoring.calibration import CalibrationReport, calibration_report
 from asr.scoring.score import Score, score

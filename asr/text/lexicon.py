@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from asr.data.manifest import replacing
 from asr.errors import DataError
+from asr.files import replacing
 from asr.text.normaliser import shortened
 from asr.text.tokenizer import Tokenizer
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from asr.data.manifest import replacing
+from asr.files import replacing
 from asr.text.normaliser import Normaliser
 
 FILE_NAME = "tokenizer.json"

@@ -14,8 +14,9 @@ import torch
 
 from asr.config import Config
 from asr.ctc import minimum_frames
-from asr.data.manifest import replacing, transcript
+from asr.data.manifest import transcript
 from asr.errors import DataError, TextError
+from asr.files import replacing
 from asr.model.acoustic import SpeechModel
 from asr.text import Tokenizer
 from asr.text.normaliser import shortened

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
 
-from asr.data.manifest import replacing
+from asr.files import replacing
 from asr.model.acoustic import AcousticModel
 from asr.model.recurrent import RecurrentLayer
 

@@ -23,9 +23,9 @@ from asr.card import build_card
 from asr.config import Config
 from asr.config_mapping import to_yaml
 from asr.data.batches import count_batches, evaluation_loader, longest_batch
-from asr.data.lock import locked
-from asr.data.manifest import check_output_folder, read_manifest, replacing, transcript
+from asr.data.manifest import read_manifest, transcript
 from asr.errors import ConfigError, StorageError
+from asr.files import check_output_folder, locked, replacing
 from asr.model.acoustic import SpeechModel
 from asr.model.device import has_bfloat16
 from asr.package import ModelPackage, check_replaceable, write_package

@@ -16,8 +16,8 @@ from typing import IO
 
 from asr.compose import quote
 from asr.config import Config
-from asr.data.manifest import replacing
 from asr.errors import LEFT_OUT, ConfigError
+from asr.files import replacing
 from asr.training.checkpoints import LAST
 from asr.training.results import EVALUATED, count_left_out, is_complete, is_evaluated, read_figures, table
 from asr.training.resume import SETTINGS, differing, read_settings

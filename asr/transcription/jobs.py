@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asr.data.manifest import check_output_folder
 from asr.errors import ConfigError
+from asr.files import check_output_folder
 from asr.option import nearest
 from asr.transcription.sources import STDIN, Source, find_sources, is_done, output_paths
 from asr.transcription.writers import FORMATS, recording_id

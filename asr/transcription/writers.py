@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from asr.data.manifest import replacing
 from asr.decoding.hypothesis import Word
 from asr.errors import ConfigError
+from asr.files import replacing
 from asr.transcription.subtitles import SubtitleLayout, make_cues
 from asr.transcription.transcript import Segment, Transcript
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from asr.card import add_tuning
 from asr.config import DecodingConfig
-from asr.data.manifest import replacing
 from asr.decoding.lexicon import load_words
 from asr.decoding.searches import word_source
+from asr.files import replacing
 from asr.package import ModelPackage, self_contained, update_package
 from asr.parts import CARD_NAME
 from asr.tuning.picture import draw
