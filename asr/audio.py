@@ -21,8 +21,9 @@ import numpy as np
 
 from asr.container import GuardedFile, check_length, container_blocks, container_rate, probe_container
 from asr.errors import AudioError
+from asr.mixing import Tell, mix_blocks, to_mono
 from asr.resampling import resample, resample_blocks
-from asr.waveform import check_rate, to_mono
+from asr.waveform import check_rate
 
 Source = str | Path | bytes | BinaryIO
 
@@ -57,7 +58,13 @@ class AudioInfo:
 
 
 def load_audio(
-    source: Source, sample_rate: int, *, offset_s: float = 0.0, duration_s: float | None = None, channel: int | None = None
+    source: Source,
+    sample_rate: int,
+    *,
+    offset_s: float = 0.0,
+    duration_s: float | None = None,
+    channel: int | None = None,
+    tell: Tell | None = None,
 ) -> np.ndarray:
     """Read audio as one channel at a given sample rate.
 
@@ -69,8 +76,8 @@ def load_audio(
         Rate of the result (Hz).
     offset_s, duration_s
         The part to read, in seconds; ``None`` reads to the end.
-    channel
-        The channel to take, counted from 0; ``None`` takes the mean of all.
+    channel, tell
+        As for :func:`asr.mixing.mix_blocks`.
 
     Returns
     -------
@@ -95,7 +102,7 @@ def load_audio(
     if len(samples) == 0:
         where = f" from {offset_s:g} s on" if offset_s else ""
         raise AudioError(f"{name}: holds no audio samples{where}")
-    return resample(to_mono(samples, name, channel), source_rate, sample_rate)
+    return resample(to_mono(samples, name, channel, tell), source_rate, sample_rate)
 
 
 def probe_audio(source: Source) -> AudioInfo:
@@ -121,13 +128,13 @@ def probe_audio(source: Source) -> AudioInfo:
 
 
 def stream_audio(
-    source: Source, sample_rate: int, block_s: float = 30.0, *, channel: int | None = None
+    source: Source, sample_rate: int, block_s: float = 30.0, *, channel: int | None = None, tell: Tell | None = None
 ) -> Iterator[np.ndarray]:
     """Read audio of any length in blocks, so that memory use does not grow with it.
 
     Parameters
     ----------
-    source, sample_rate, channel
+    source, sample_rate, channel, tell
         As for :func:`load_audio`.
     block_s
         Seconds in a block; the last one is shorter.
@@ -140,7 +147,7 @@ def stream_audio(
     name = _name(source)
     with _opened(source, name) as file:
         source_rate, blocks = _blocks(file, block_s)
-        waveforms = (to_mono(block, name, channel) for block in blocks)
+        waveforms = mix_blocks(blocks, name, channel, tell)
         yield from resample_blocks(waveforms, source_rate, sample_rate, name)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from asr.errors import AudioError
+from asr.mixing import Tell, to_mono
 
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
-_LARGEST_SAMPLE = 2.0**31  # of 32-bit integers that were never scaled; the power of much larger ones overflows
 _LARGEST_INT16 = 2**15
 _RATE_KEYS = ("sampling_rate", "sample_rate")
 _ARRAY_KEYS = ("array", "raw")
@@ -59,7 +59,7 @@ def unpack_recording(source: Any, sample_rate: int | None, name: str) -> tuple[A
     return source, sample_rate if own_rate is None else own_rate
 
 
-def check_waveform(waveform: Any, name: str = "waveform", channel: int | None = None) -> np.ndarray:
+def check_waveform(waveform: Any, name: str = "waveform", channel: int | None = None, tell: Tell | None = None) -> np.ndarray:
     """Bring an array from Python into the form the model takes.
 
     Parameters
@@ -70,8 +70,8 @@ def check_waveform(waveform: Any, name: str = "waveform", channel: int | None = 
         have gradients.
     name
         What to call it in an error.
-    channel
-        As for :func:`to_mono`.
+    channel, tell
+        As for :func:`asr.mixing.mix_blocks`.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def check_waveform(waveform: Any, name: str = "waveform", channel: int | None = 
         raise AudioError(f"{name}: has shape {array.shape}, which does not tell samples from channels; mix it to (sample,)")
     if array.ndim == 2 and array.shape[1] > array.shape[0]:
         array = array.T
-    return to_mono(_scaled(array.reshape(len(array), -1), name), name, channel)
+    return to_mono(_scaled(array.reshape(len(array), -1), name), name, channel, tell)
 
 
 def check_rate(sample_rate: Any, name: str, advice: str = "is it corrupt?") -> int:
@@ -121,43 +121,6 @@ def check_rate(sample_rate: Any, name: str, advice: str = "is it corrupt?") -> i
         f"{name}: has a sample rate of {sample_rate!r} Hz, expected a whole number "
         f"from {_LOWEST_RATE_HZ} to {_HIGHEST_RATE_HZ}; {advice}"
     )
-
-
-def to_mono(samples: np.ndarray, name: str, channel: int | None) -> np.ndarray:
-    """Bring all channels to one.
-
-    Parameters
-    ----------
-    samples
-        ``(sample, channel)`` floats.
-    name
-        What to call the recording in an error.
-    channel
-        The channel to take, counted from 0; ``None`` takes the mean of all.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(sample,)`` float32.
-
-    Raises
-    ------
-    AudioError
-        There is no such channel, or values cannot be samples.
-    """
-    n_channels = samples.shape[1]
-    if channel is not None and not 0 <= channel < n_channels:
-        there = f"channels 0 to {n_channels - 1}" if n_channels > 1 else "channel 0 alone"
-        raise AudioError(f"{name}: has no channel {channel}; it has {there}")
-    mixed = channel is None and n_channels > 1
-    with np.errstate(all="ignore"):
-        waveform = samples.mean(axis=1) if mixed else samples[:, channel or 0]
-    largest = max(waveform.max(initial=0.0), -waveform.min(initial=0.0))
-    if not largest <= _LARGEST_SAMPLE:  # nor is NaN
-        if n_bad := int((~np.isfinite(waveform)).sum()):
-            raise AudioError(f"{name}: {n_bad} of {len(waveform)} samples are NaN or infinite")
-        raise AudioError(f"{name}: has samples as large as {largest:.3g}, expected -1 to 1; is it corrupt?")
-    return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
 def _unpack_mapping(source: Mapping[str, Any], name: str) -> tuple[Any, Any]:

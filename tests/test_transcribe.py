@@ -69,6 +69,18 @@ def test_text_of_one_is_plain_and_of_several_is_named(run: Run, files: list[str]
     assert [line.partition(": ")[0] for line in lines] == files
 
 
+def test_no_line_is_empty(run: Run, files: list[str], tmp_path: Path) -> None:
+    quiet = tmp_path / "quiet.wav"
+    soundfile.write(quiet, np.zeros(RATE), RATE)
+    notice = f"asr transcribe: {quiet}: holds nothing but digital silence\n"
+    assert run(quiet) == ("", notice)
+    out, err = run(files[0], quiet)
+    assert out.splitlines()[1] == f"{quiet}: "
+    assert err == notice
+    run(quiet, "-o", tmp_path / "out", "--format", "all")
+    assert (tmp_path / "out" / "quiet.txt").read_bytes() == b""
+
+
 def test_json_lines(run: Run, files: list[str]) -> None:
     mappings = [json.loads(line) for line in run("--format", "json", *files)[0].splitlines()]
     assert [mapping["file"] for mapping in mappings] == files

@@ -21,7 +21,8 @@ from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.waveforms import decode_waveforms
 from asr.errors import AudioError, ConfigError
 from asr.package import read_package
-from asr.transcription.recogniser import _SETTING, Recogniser, _Recording
+from asr.transcription.recogniser import _SETTING, Recogniser
+from asr.transcription.recording import Recording
 from asr.transcription.transcript import Segment, Transcript
 from asr.transcription.windows import Window
 
@@ -123,6 +124,28 @@ class TestRecogniser:
     def test_one_recording_is_not_several(self, recogniser: Recogniser, one: Any) -> None:
         with pytest.raises(ConfigError, match=r"expected several recordings, got one .*; put it into a list"):
             list(recogniser.transcribe_many(one))
+
+    def test_why_there_is_no_text(self, recogniser: Recogniser) -> None:
+        def notices(waveform: np.ndarray) -> tuple[str, ...]:
+            heard: list[str] = []
+            assert not list(recogniser.stream(waveform, RATE, on_notice=heard.append))
+            transcript = recogniser.transcribe(waveform, RATE)
+            assert transcript.text == ""
+            assert transcript.notices == tuple(heard)
+            return transcript.notices
+
+        assert notices(np.zeros(RATE, np.float32)) == ("holds nothing but digital silence",)
+        hum = (0.1 * np.sin(np.arange(2 * RATE) * (2 * np.pi * 50 / RATE))).astype(np.float32)
+        (why,) = notices(hum)
+        assert why == "no speech was found in its 2.0 s; --no-vad (vad=False) recognises all of it"
+
+    def test_channels_that_cancel(self, recogniser: Recogniser) -> None:
+        speech = spoken(3.0)
+        expected = recogniser.transcribe(speech, RATE)
+        transcript = recogniser.transcribe(np.stack([speech, -speech]), RATE)
+        assert transcript.text == expected.text != ""
+        assert "cancel each other" in transcript.notices[0]
+        assert not expected.notices
 
     def test_arrays_need_a_rate(self, recogniser: Recogniser) -> None:
         with pytest.raises(AudioError, match="array: comes without a sample rate"):
@@ -314,7 +337,7 @@ class TestRecogniser:
             assert np.allclose(times, expected, atol=0.001)
 
     def test_a_held_segment_is_not_lost_when_nothing_follows(self, plain: Recogniser) -> None:
-        recording = _Recording("a")
+        recording = Recording("a")
         window = Window(0, np.zeros(RATE, np.float32), goes_on=True)
         hypothesis = Hypothesis("a", (), (), 0.0, 0.0, 0.0, words=(Word("a", 0.0, 1.0, 0.5),))
         assert list(plain._joined(recording, window, hypothesis)) == []

@@ -128,8 +128,11 @@ def test_ctm_is_sorted_and_names_the_channel() -> None:
 
 def test_nothing_said() -> None:
     silence = Transcript("a.wav", 1.0, (), "m", "abc")
-    empty = {"txt": "\n", "srt": "", "vtt": "WEBVTT\n", "tsv": "start\tend\ttext\n", "ctm": ""}
+    empty = {"txt": "", "srt": "", "vtt": "WEBVTT\n", "tsv": "start\tend\ttext\n", "ctm": ""}
     assert {format: render(silence, format) for format in FORMATS if format != "json"} == empty
+    assert "notices" not in json.loads(render(silence, "json"))
+    told = dataclasses.replace(silence, notices=("no speech was found",))
+    assert json.loads(render(told, "json"))["notices"] == ["no speech was found"]
 
 
 def test_what_cannot_be_shown() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from pathlib import Path
 
 from asr.commands.overrides import add_decoding, with_overrides
@@ -67,7 +68,13 @@ def run(args: argparse.Namespace) -> int:
     config = with_overrides(package.config, args.decoding)
     units = _units(args.units, config.model.recurrent.hidden_size)
     rate = config.frontend.sample_rate
-    waveform = load_audio(args.file, rate, offset_s=args.start, duration_s=end_s - args.start)
+    waveform = load_audio(
+        args.file,
+        rate,
+        offset_s=args.start,
+        duration_s=end_s - args.start,
+        tell=lambda notice: print(f"asr inspect: {args.file}: {notice}", file=sys.stderr),
+    )
     if len(waveform) > _MAX_S * rate:
         raise ConfigError(
             f"{args.file}: {len(waveform) / rate:.1f} s; a page holds {_MAX_S:g} s at most; choose them with --start and --end"

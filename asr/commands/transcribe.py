@@ -86,8 +86,11 @@ def run(args: argparse.Namespace) -> int:
 
         for format, path in zip(formats, paths, strict=bool(paths)):
             write_transcript(transcript, path, format, layout)
+        for notice in transcript.notices:
+            _say(f"{transcript.file}: {notice}")
         if _printed(args):
-            _print((f"{transcript.file}: " if named else "") + render(transcript, formats[0], layout))
+            text = render(transcript, formats[0], layout)
+            _print(f"{transcript.file}: {text or chr(10)}" if named else text)
 
     bad = _transcribe(recogniser, jobs, deliver, args)
     if bad:

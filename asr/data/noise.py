@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +16,7 @@ from asr.data.librispeech import AUDIO_SUFFIXES
 from asr.data.manifest import read_manifest
 from asr.data.reading import from_int16, read_cut, to_int16
 from asr.errors import AudioError, DataError
+from asr.mixing import is_silent
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -168,7 +170,8 @@ def _recordings(name: str, config: Config) -> Iterator[np.ndarray]:
     try:
         if Path(name).is_dir():
             for path in _audio_files(Path(name)):
-                yield _not_silent(load_audio(path, rate), str(path))
+                tell = partial(logger.warning, "noise %s: %s", path)
+                yield _not_silent(load_audio(path, rate, tell=tell), str(path))
         else:
             for cut in read_manifest(name, config.corpus.manifests):
                 yield _not_silent(read_cut(cut, rate), f"utterance {cut.id}")
@@ -189,7 +192,7 @@ def _audio_files(folder: Path) -> list[Path]:
 
 
 def _not_silent(waveform: np.ndarray, where: str) -> np.ndarray:
-    if not waveform.any():
+    if is_silent(waveform):
         raise AudioError(f"{where}: holds nothing but digital silence, expected noise; remove it")
     return waveform
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from asr.audio import load_audio
 from asr.errors import AudioError
+from asr.mixing import to_mono
 from asr.resampling import resample
 
 if TYPE_CHECKING:
@@ -113,7 +114,5 @@ def _read_with_lhotse(cut: Cut, sample_rate: int) -> np.ndarray:
         raise AudioError(f"cannot be read by lhotse: {reason}") from error
     if channels is None or channels.size == 0:
         raise AudioError("the cut has no recording; expected audio, not features alone")
-    waveform = np.asarray(channels, dtype=np.float32).mean(axis=0)
-    if not np.isfinite(waveform).all():
-        raise AudioError("holds values that are NaN or infinite")
+    waveform = to_mono(np.asarray(channels, dtype=np.float32).T, "its audio")
     return resample(waveform, cut.sampling_rate, sample_rate)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, BinaryIO
@@ -22,8 +21,10 @@ from asr.decoding.confidence import Calibration
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.waveforms import decode_waveforms
 from asr.errors import AudioError, ConfigError
+from asr.mixing import Tell
 from asr.package import ModelPackage
 from asr.resampling import resample
+from asr.transcription.recording import Recording
 from asr.transcription.speech import SpeechDetector
 from asr.transcription.stitch import after, before, seam
 from asr.transcription.transcript import Segment, Transcript
@@ -43,30 +44,7 @@ _SETTING = Lock()
 """Held while the number of torch's threads is not what the program set."""
 
 
-@dataclass(eq=False)
-class _Recording:
-    """A source on its way through the batches.
-
-    Attributes
-    ----------
-    name
-        What to call it.
-    n_read, n_told
-        Samples read, and samples that were told of as done.
-    error
-        Why there are no more samples.
-    held
-        The last segment, where the next window shares audio with it.
-    """
-
-    name: str
-    n_read: int = 0
-    n_told: int = 0
-    error: AudioError | None = None
-    held: Segment | None = None
-
-
-_Batch = list[tuple[_Recording, Window | None]]
+_Batch = list[tuple[Recording, Window | None]]
 """Windows, and None behind the last one of a recording."""
 
 
@@ -190,6 +168,7 @@ class Recogniser:
         sample_rate: int | None = None,
         *,
         on_progress: Callable[[float], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
     ) -> Generator[Segment, None, None]:
         """Transcribe one recording, however long, and yield its segments while the rest is still being read.
 
@@ -199,6 +178,8 @@ class Recogniser:
             As for :meth:`transcribe`.
         on_progress
             As for :meth:`transcribe_many`.
+        on_notice
+            Called at the end with each of what a transcript has as its notices.
 
         Yields
         ------
@@ -210,19 +191,24 @@ class Recogniser:
         AudioError
             As for :meth:`transcribe`; what comes before a place that cannot be read is yielded first.
         """
+        n_segments = 0
         for recording, segment in self._run([source], sample_rate, on_progress):
             if segment is not None:
+                n_segments += 1
                 yield segment
             elif recording.error is not None:
                 raise recording.error
+            elif on_notice is not None:
+                for notice in recording.all_notices(n_segments, self.sample_rate):
+                    on_notice(notice)
 
     def _run(
         self, sources: Iterable[AudioSource], sample_rate: int | None, on_progress: Callable[[float], None] | None
-    ) -> Iterator[tuple[_Recording, Segment | None]]:
+    ) -> Iterator[tuple[Recording, Segment | None]]:
         """Yield each recording's segments, and ``None`` after its last."""
         for batch, hypotheses in self._recognised(self._batches(sources, sample_rate)):
             if on_progress is not None:
-                on_progress(sum(_told(recording, window) for recording, window in batch) / self.sample_rate)
+                on_progress(sum(recording.told(window) for recording, window in batch) / self.sample_rate)
             readings = iter(hypotheses)
             for recording, window in batch:
                 found = self._joined(recording, window, next(readings) if window else None)
@@ -243,44 +229,39 @@ class Recogniser:
         if batch:
             yield batch
 
-    def _windows(self, sources: Iterable[AudioSource], sample_rate: int | None) -> Iterator[tuple[_Recording, Window | None]]:
+    def _windows(self, sources: Iterable[AudioSource], sample_rate: int | None) -> Iterator[tuple[Recording, Window | None]]:
         """Yield each recording's windows, and ``None`` after its last or in place of what could not be read."""
         for source in sources:
-            recording = _Recording(_name(source))
+            recording = Recording(_name(source))
             try:
                 for window in cut_windows(
-                    self._counted(self._blocks(source, sample_rate), recording),
+                    recording.counted(self._blocks(source, sample_rate, recording.notices.append)),
                     self.sample_rate,
                     recording.name,
                     detector=self._detector,
                     window_s=self._window_s,
                     earliest_s=self._earliest_cut_s,
                 ):
+                    recording.n_windows += 1
                     yield recording, window
             except AudioError as error:
                 recording.error = error
             yield recording, None
 
-    def _blocks(self, source: Any, sample_rate: int | None) -> Iterator[np.ndarray]:
+    def _blocks(self, source: Any, sample_rate: int | None, tell: Tell) -> Iterator[np.ndarray]:
         source, sample_rate = unpack_recording(source, sample_rate, "array")
         if isinstance(source, (str, os.PathLike)):
-            yield from stream_audio(Path(source), self.sample_rate, _BLOCK_S, channel=self._channel)
+            yield from stream_audio(Path(source), self.sample_rate, _BLOCK_S, channel=self._channel, tell=tell)
         elif isinstance(source, _BYTES):
-            yield from stream_audio(bytes(source), self.sample_rate, _BLOCK_S, channel=self._channel)
+            yield from stream_audio(bytes(source), self.sample_rate, _BLOCK_S, channel=self._channel, tell=tell)
         elif hasattr(source, "read"):
-            yield from stream_audio(source, self.sample_rate, _BLOCK_S, channel=self._channel)
+            yield from stream_audio(source, self.sample_rate, _BLOCK_S, channel=self._channel, tell=tell)
         elif sample_rate is None:
             check_waveform(source, "array")  # what is no array at all needs no rate
             raise AudioError("array: comes without a sample rate; an array needs sample_rate, in Hz")
         else:
             rate = check_rate(sample_rate, "array", "give sample_rate in Hz, as an int")
-            yield resample(check_waveform(source, "array", self._channel), rate, self.sample_rate)
-
-    @staticmethod
-    def _counted(blocks: Iterable[np.ndarray], recording: _Recording) -> Iterator[np.ndarray]:
-        for block in blocks:
-            recording.n_read += len(block)
-            yield block
+            yield resample(check_waveform(source, "array", self._channel, tell), rate, self.sample_rate)
 
     def _fits(self, batch: _Batch, window: Window) -> bool:
         lengths = [len(other.waveform) for _, other in batch if other is not None]
@@ -312,7 +293,7 @@ class Recogniser:
             words = Calibration()
         return decode_waveforms(self.package.model, self.decoder, [window.waveform for window in windows], words=words)
 
-    def _joined(self, recording: _Recording, window: Window | None, hypothesis: Hypothesis | None) -> Iterator[Segment]:
+    def _joined(self, recording: Recording, window: Window | None, hypothesis: Hypothesis | None) -> Iterator[Segment]:
         """Yield the segments that are complete when a window has been recognised, or the recording has ended."""
         held, recording.held = recording.held, None
         if window is None or hypothesis is None:
@@ -338,10 +319,17 @@ class Recogniser:
         """Return a segment without the words that only joining asked for."""
         return segment if self._words is not None else dataclasses.replace(segment, words=())
 
-    def _transcript(self, recording: _Recording, segments: Iterable[Segment]) -> Transcript:
+    def _transcript(self, recording: Recording, segments: Sequence[Segment]) -> Transcript:
         config = self.package.config
-        duration_s = recording.n_read / self.sample_rate
-        return Transcript(recording.name, duration_s, tuple(segments), config.name, self.package.checkpoint_hash, self._channel)
+        return Transcript(
+            recording.name,
+            recording.n_read / self.sample_rate,
+            tuple(segments),
+            config.name,
+            self.package.checkpoint_hash,
+            self._channel,
+            recording.all_notices(len(segments), self.sample_rate),
+        )
 
 
 @contextmanager
@@ -371,13 +359,6 @@ def _take(n_threads: int) -> None:
         other = Thread(target=torch.set_num_threads, args=(default,))
         other.start()
         other.join()
-
-
-def _told(recording: _Recording, window: Window | None) -> int:
-    """Return the samples of a recording that are done with a window, or with its end, and were not before."""
-    n_done = recording.n_read if window is None else window.end
-    n_new, recording.n_told = n_done - recording.n_told, n_done
-    return n_new
 
 
 def _spoken(start_s: float, end_s: float, words: tuple[Word, ...]) -> Segment:

@@ -52,6 +52,8 @@ class Transcript:
         Which model wrote it.
     channel
         The channel that was transcribed, from 0; None where all were mixed.
+    notices
+        What should be known of it: why there is no text, or what was done to the audio.
     """
 
     file: str
@@ -60,6 +62,7 @@ class Transcript:
     model_name: str
     checkpoint_hash: str
     channel: int | None = None
+    notices: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

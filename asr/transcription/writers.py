@@ -23,11 +23,12 @@ def render(transcript: Transcript, format: str, layout: SubtitleLayout | None = 
     transcript
         What to show.
     format
-        ``txt``: the text alone. ``json``: one line with the keys file, channel, duration_s, text, segments (start_s, end_s,
-        text) and model (name, checkpoint); segments whose words were found have also confidence and words (text, start_s,
-        end_s, confidence), and those with other readings have alternatives (texts). ``srt``, ``vtt``: SubRip and WebVTT
-        subtitles. ``tsv``: a header, then start and end (ms) and text of each segment, divided by tabs. ``ctm``: for each word
-        recording, channel (from 1), start and duration (s), text, confidence, as NIST's sclite reads them.
+        ``txt``: the text alone; nothing where there is none. ``json``: one line with the keys file, channel, duration_s, text,
+        segments (start_s, end_s, text), model (name, checkpoint) and, where there are any, notices; segments whose words were
+        found have also confidence and words (text, start_s, end_s, confidence), and those with other readings have alternatives
+        (texts). ``srt``, ``vtt``: SubRip and WebVTT subtitles. ``tsv``: a header, then start and end (ms) and text of each
+        segment, divided by tabs. ``ctm``: for each word recording, channel (from 1), start and duration (s), text, confidence,
+        as NIST's sclite reads them.
     layout
         What subtitles may look like; by default what :class:`SubtitleLayout` says.
 
@@ -60,11 +61,11 @@ def recording_id(stem: str) -> str:
 
 
 def _txt(transcript: Transcript, _: SubtitleLayout) -> str:
-    return transcript.text + "\n"
+    return f"{transcript.text}\n" if transcript.segments else ""
 
 
 def _json(transcript: Transcript, _: SubtitleLayout) -> str:
-    mapping = {
+    mapping: dict[str, Any] = {
         "file": transcript.file,
         "channel": transcript.channel,
         "duration_s": round(transcript.duration_s, 3),
@@ -72,6 +73,8 @@ def _json(transcript: Transcript, _: SubtitleLayout) -> str:
         "segments": [_segment(segment) for segment in transcript.segments],
         "model": {"name": transcript.model_name, "checkpoint": transcript.checkpoint_hash},
     }
+    if transcript.notices:
+        mapping["notices"] = list(transcript.notices)
     return json.dumps(mapping, ensure_ascii=False) + "\n"
 
 
