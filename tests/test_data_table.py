@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from asr.data.manifest import read_manifest
 from asr.data.table import Columns, prepare_kaldi, prepare_table
 from asr.data.validate import Utterance, rejected_path
 from asr.errors import DataError
+from asr.files import replacing
 
 
 @pytest.fixture
@@ -303,3 +306,56 @@ def test_dev_share_that_cannot_be(folder: Path, rows: str, name: str, split: str
     with pytest.raises(DataError, match=message):
         list(prepare_table(folder / "t.csv", name, folder / "m", Columns(split=split), dev_share=0.5))
     assert not (folder / "m").exists()
+
+
+def test_a_killed_preparation_leaves_nothing_that_is_taken_for_done(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tables under one name, the second killed after each of the files that it writes: the first is prepared anew."""
+    (folder / "a.csv").write_text("id,audio,text\nu,tone.wav,one\nv,stereo.flac,two\n")
+    (folder / "b.csv").write_text("id,audio,text\nu,tone.wav,three\nv,absent.flac,four\n")
+
+    class Killed(BaseException):
+        pass
+
+    def prepare(name: str) -> bool:
+        (summary,) = prepare_table(folder / name, "mine", folder / "m", skip_invalid=True)
+        return summary.fresh
+
+    written: list[str] = []
+
+    def killing(after: int) -> Callable[[Path], object]:
+        @contextmanager
+        def replace(path: Path) -> Iterator[BinaryIO]:
+            if len(written) == after:
+                raise Killed
+            written.append(path.name)
+            with replacing(path) as stream:
+                yield stream
+
+        return replace
+
+    for n_written in range(3):
+        prepare("a.csv")
+        assert not prepare("a.csv")
+        written.clear()
+        with monkeypatch.context() as patch:
+            for module in ("asr.data.validate", "asr.data.manifest"):
+                patch.setattr(f"{module}.replacing", killing(n_written))
+            with pytest.raises(Killed):
+                prepare("b.csv")
+        assert written == ["all.rejected.jsonl", "all.jsonl.gz", "all.info.json"][:n_written]
+        assert prepare("a.csv")
+        assert texts(folder / "m", "mine/all") == {"u": "one", "v": "two"}
+
+
+@pytest.mark.parametrize("lost", ["all.jsonl.gz", "all.rejected.jsonl"])
+def test_what_a_preparation_wrote_is_looked_at(folder: Path, lost: str) -> None:
+    (folder / "t.csv").write_text("id,audio,text\nu,tone.wav,one\nv,absent.flac,two\n")
+    for content in (None, b"", b"other"):
+        (summary,) = prepare_table(folder / "t.csv", "mine", folder / "m", skip_invalid=True)
+        assert summary.fresh
+        assert texts(folder / "m", "mine/all") == {"u": "one"}
+        path = folder / "m" / "mine" / lost
+        if content is None or lost != "all.jsonl.gz":
+            path.unlink()
+        else:
+            path.write_bytes(content)

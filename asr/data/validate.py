@@ -19,7 +19,7 @@ from asr.audio import AudioInfo, load_audio, probe_audio
 from asr.data.manifest import write_manifest
 from asr.data.progress import Progress
 from asr.errors import AudioError, DataError, StorageError
-from asr.files import replacing
+from asr.files import replacing, sync, tidy
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -95,7 +95,8 @@ def write_part(
 ) -> PartSummary:
     """Check the rows of a part and write its manifest.
 
-    Nothing is done if the manifest stands and neither the rows nor their audio files have changed since.
+    Nothing is done if the manifest stands and neither it, the rows nor their audio files have changed since. What says so
+    goes before the manifest changes and comes after it, so of a preparation that is killed nothing is believed.
 
     Parameters
     ----------
@@ -115,6 +116,7 @@ def write_part(
     DataError
         A row is wrong and ``skip_invalid`` is off, or no row is left.
     """
+    tidy(path.parent)
     digest = _digest(utterances, skip_invalid, decode)
     if (standing := _standing(path, digest)) is not None:
         return standing
@@ -134,9 +136,10 @@ def write_part(
         n_rejected=len(rejections),
         fresh=True,
     )
+    _forget(path)
     _write_rejections(rejections, path)
     write_manifest(cuts, path)
-    record = {**asdict(summary), "path": path.name, "digest": digest}
+    record = {**asdict(summary), "path": path.name, "digest": digest, "sha256": _content_hash(path)}
     with replacing(_info_path(path)) as stream:
         stream.write(json.dumps(record, indent=2).encode() + b"\n")
     _journal_path(path).unlink(missing_ok=True)
@@ -175,14 +178,32 @@ def _stamp(audio: Path) -> tuple[str, int, int]:
 
 
 def _standing(path: Path, digest: str) -> PartSummary | None:
-    """Return the summary of an earlier preparation, if it was of the same rows."""
+    """Return the summary of an earlier preparation, if it was of the same rows and what it wrote is there."""
     try:
         record = json.loads(_info_path(path).read_text(encoding="utf-8"))
-        if record.pop("digest") != digest or not path.is_file():
+        if record.pop("digest") != digest or record.pop("sha256") != _content_hash(path):
+            return None
+        if record["n_rejected"] and not rejected_path(path).is_file():
             return None
         return PartSummary(**{**record, "path": path, "fresh": False})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _content_hash(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _forget(path: Path) -> None:
+    """Remove what says that a manifest stands, for good, before it changes."""
+    info = _info_path(path)
+    try:
+        if info.exists():
+            info.unlink()
+            sync(path.parent)
+    except OSError as error:
+        raise StorageError(f"{info}: cannot be removed: {error.strerror or error}") from error
 
 
 def _check_rows(utterances: Iterable[Utterance], rejections: list[Rejection]) -> Iterator[Utterance]:
