@@ -188,7 +188,14 @@ def test_models_of_other_vocabularies_are_not_compared(arpa: Path, tmp_path: Pat
         ("-0.5\ta\t-0.2", "-0.5\tc\t-0.2", "twice"),
         ("-0.5\ta\t-0.2", "-0.5\ta b\t-0.2 1", "a word and perhaps"),
         ("<s> a b", "<s> q b", "KenLM cannot read it"),
-        ("\\end\\", "", "KenLM cannot read it"),
+        ("\\end\\", "", "is it truncated"),
+        ("ngram 3=2", "ngram 3=-1", "expected `ngram 3=NUMBER`"),  # KenLM would take it for 2^64 - 1
+        ("ngram 3=2", "ngram 3=99999999", "expected 50,000,000 at most"),
+        ("ngram 2=6", "ngram 2=7", "other lines"),
+        ("-0.4\t<s> a", "-0.4\t<s> a\n-0.4\t<s> b", "other lines"),
+        ("-0.4\t<s> a", "nan\t<s> a", "expected a number in front, got b'nan"),
+        ("-0.4\t<s> a", "-inf\t<s> a", "expected a number in front, got b'-inf"),
+        ("-0.4\t<s> a", f"-0.4\t<s> {'a' * 5000}", "a line of 5,016 bytes; expected 4,096"),
         ("-0.9\t</s>", "-0.9\tz", "KenLM cannot read it"),
     ],
 )

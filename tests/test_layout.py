@@ -14,6 +14,7 @@ import asr
 PACKAGE = Path(asr.__file__).parent
 ROOMS = (
     ["errors"],
+    ["untrusted"],
     ["mixing"],
     ["waveform"],
     ["files"],

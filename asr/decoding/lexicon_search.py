@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from asr.decoding.reading import Reading, Search, SearchOptions
-from asr.decoding.scorers import open_kenlm
+from asr.language.kenlm import open_kenlm
 
 _LOG = logging.getLogger(__name__)
 _LN10 = math.log(10.0)

@@ -11,35 +11,13 @@ from typing import Any
 import numpy as np
 
 from asr.decoding.word_session import WordModel, WordReader
-from asr.errors import ConfigError
+from asr.language.kenlm import open_kenlm
 
 _LN10 = math.log(10.0)
 # KenLM reads n-grams of this order at most; tokens further back change no score.
 _MAX_ORDER = 6
 _BEGIN = -1
 _MAX_REMEMBERED = 1 << 18
-
-
-def open_kenlm(path: Path, words: Sequence[str]) -> Any:
-    """Open a KenLM file (ARPA or binary), whose words are then called by their index in ``words``.
-
-    Raises
-    ------
-    ConfigError
-        The file is not there or not a KenLM model.
-    """
-    from flashlight.lib.text.decoder.kenlm import KenLM
-    from flashlight.lib.text.dictionary import Dictionary
-
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file; expected a KenLM language model, ARPA or binary")
-    dictionary = Dictionary()
-    for word in words:
-        dictionary.add_entry(word)
-    try:
-        return KenLM(str(path), dictionary)
-    except RuntimeError as error:
-        raise ConfigError(f"{path}: not a KenLM language model, ARPA or binary ({str(error).splitlines()[-1]})") from None
 
 
 class NgramWords(WordModel):
@@ -57,7 +35,7 @@ class NgramWords(WordModel):
 
     Raises
     ------
-    ConfigError
+    PackageError
         The file is not there or not a KenLM model.
     """
 
@@ -124,7 +102,7 @@ class NgramTokens:
 
     Raises
     ------
-    ConfigError
+    PackageError
         The file is not there or not a KenLM model.
     """
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.errors import PackageError
-from asr.language.kenlm import Header, read_header, read_words
+from asr.language.kenlm import Header, open_kenlm, read_header, read_words
 from asr.language.model import LanguageModel, SentenceScore
 from asr.language.units import UNKNOWN, Units, Words
 from asr.text import Normaliser
@@ -27,7 +26,7 @@ class NgramModel(LanguageModel):
     Parameters
     ----------
     path
-        KenLM's file, ARPA or binary; :func:`asr.language.kenlm.read_header` has checked it.
+        KenLM's file, ARPA or binary.
     header
         What its beginning says.
     units, words, form
@@ -36,22 +35,14 @@ class NgramModel(LanguageModel):
     Raises
     ------
     PackageError
-        KenLM cannot read the file.
+        The file holds what no such file does, or KenLM cannot read it.
     """
 
     def __init__(self, path: Path, header: Header, units: Units, words: Sequence[str], form: Normaliser | None) -> None:
-        from flashlight.lib.text.decoder.kenlm import KenLM
-        from flashlight.lib.text.dictionary import Dictionary
-
         super().__init__(units, words, form)
         self.path = path
         self.order = header.order
-        names = Dictionary([*words, UNKNOWN])
-        try:
-            self._kenlm = KenLM(str(path), names)
-        except (RuntimeError, UnicodeDecodeError) as error:  # the latter where what it says quotes bytes of the file
-            said = " ".join(str(error).split("threw", 1)[-1].split())
-            raise PackageError(f"{path}: KenLM cannot read it: {said}") from None
+        self._kenlm = open_kenlm(path, [*words, UNKNOWN])
         # KenLM's index of the unknown word comes right after the words; the sentence's end has a call of its own.
         self._unknown_entry = len(words)
 
