@@ -18,7 +18,7 @@ A speech recogniser: convolutions, recurrent layers and CTC, trained with asr {v
 | | |
 |---|---|
 | trained on | {train} |
-{started}| checkpoint chosen on | {dev} |
+{spoken}{started}| checkpoint chosen on | {dev} |
 | parameters | {parameters:,} |
 | audio | {sample_rate} Hz, one channel; other audio is converted |
 | network | {network} |
@@ -60,6 +60,7 @@ def build_card(
     score: Score | None = None,
     folder: str = "PACKAGE",
     pretrained: str | None = None,
+    synthesisers: Sequence[str] = (),
     licence: str = "The weights follow the terms of the data they were trained on; see the corpora named above.",
     date: datetime.date | None = None,
 ) -> str:
@@ -77,6 +78,8 @@ def build_card(
         What to call the package's folder in the examples.
     pretrained
         The package that training started from; ``None`` says that it started from random weights.
+    synthesisers
+        What spoke the synthetic part of what it was trained on, with versions and licences.
     licence
         One line about the weights' licence.
     date
@@ -91,6 +94,7 @@ def build_card(
         version=asr.__version__,
         date=(date or datetime.date.today()).isoformat(),
         train=_listed(config.corpus.train),
+        spoken=_spoken(synthesisers),
         started=_started(pretrained),
         dev=_listed(config.corpus.dev),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -130,6 +134,11 @@ def add_tuning(card: str, *, decoder: str, manifests: Sequence[str], score: Scor
         return "\n".join([*lines, "", "| | |", "|---|---|", *table]) + "\n"
     end = next((number for number in range(starts[0], len(lines)) if not lines[number].startswith("|")), len(lines))
     return "\n".join([*lines[:end], *table, *lines[end:]]) + "\n"
+
+
+def _spoken(synthesisers: Sequence[str]) -> str:
+    """Return the row about synthetic speech, where there is any."""
+    return f"| synthetic speech in it by | {_listed(synthesisers)} |\n" if synthesisers else ""
 
 
 def _started(pretrained: str | None) -> str:

@@ -248,8 +248,15 @@ def _sync_all(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, work: str = "training", option: str = "output=...") -> Iterator[None]:
     """Hold a lock on a file, made where it is not there, which the system releases however the process ends.
+
+    Parameters
+    ----------
+    path
+        The file.
+    work, option
+        What is done in its folder, and how the user chooses another, for the message.
 
     Raises
     ------
@@ -260,7 +267,7 @@ def locked(path: Path) -> Iterator[None]:
     while (file := _lock(path)) is None:
         if time.monotonic() > until:
             raise ConfigError(
-                f"{path.parent}: another process is training there; wait for its end, or choose another folder with output=..."
+                f"{path.parent}: another process is {work} there; wait for its end, or choose another folder with {option}"
             )
         time.sleep(0.1)
     with closing(file):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import lru_cache
@@ -34,6 +35,27 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     with torch.inference_mode():
         resampled: np.ndarray = resampler(from_rate, to_rate)(torch.from_numpy(np.ascontiguousarray(waveform))).numpy()
     return resampled
+
+
+def resample_whole(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Change the sample rate of a short waveform by cutting its spectrum: NumPy alone, where a process has to start fast.
+
+    Parameters
+    ----------
+    waveform
+        ``(sample,)``, with silence at both ends: what is at one end is heard a little at the other.
+    from_rate, to_rate
+        Rates in Hz.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(ceil(sample / step) * step * to_rate / from_rate,)`` float64, where step is the least for which that is whole.
+    """
+    step = from_rate // math.gcd(from_rate, to_rate)
+    padded = np.pad(waveform, (0, -len(waveform) % step))
+    n_out = len(padded) * to_rate // from_rate
+    return np.fft.irfft(np.fft.rfft(padded)[: n_out // 2 + 1], n_out) * (n_out / len(padded))
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], from_rate: int, to_rate: int, name: str) -> Iterator[np.ndarray]:

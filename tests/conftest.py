@@ -39,10 +39,10 @@ SENTENCES = (
 
 @cache
 def _sentence(index: int) -> np.ndarray:
-    from asr.data.espeak import Espeak
     from asr.resampling import resample
+    from asr.speech.espeak import EspeakVoices
 
-    espeak = Espeak()
+    espeak = EspeakVoices()
     return resample(espeak.speak(SENTENCES[index], "en-us+f3" if index % 2 else "en-us"), espeak.sample_rate, SAMPLE_RATE)
 
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from asr.data.espeak import Espeak, pronounce
-from asr.errors import ConfigError, Failure
+from asr.errors import ConfigError
+from asr.speech.espeak import EspeakVoices, pronounce
 
 
 def test_phones_of_words() -> None:
@@ -32,17 +32,17 @@ def test_a_voice_is_never_a_path(voice: str) -> None:
 def test_absent_voices() -> None:
     with pytest.raises(ConfigError, match=r"no voice 'xx-none'.*such as en-us"):
         pronounce(["a"], "xx-none")
-    with pytest.raises(Failure, match="no voice"):
-        Espeak().speak("one", "xx-none")
+    with pytest.raises(ConfigError, match="no voice"):
+        EspeakVoices().speak("one", "xx-none")
 
 
 def test_pronouncing_and_speaking_do_not_disturb_each_other() -> None:
-    first = Espeak()
+    first = EspeakVoices()
     before = first.speak("one two", "en-us+m1")
     words = ["red", "jazz", "vielleicht"]
     english, german = pronounce(words, "en-us"), pronounce(words, "de")
     assert english != german
-    second = Espeak()
+    second = EspeakVoices()
     assert len(second.speak("one two", "en-us+f1")) > 0
     after = first.speak("one two", "en-us+m1")
     assert len(after) == pytest.approx(len(before), rel=0.02)

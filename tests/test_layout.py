@@ -26,6 +26,7 @@ ROOMS = (
     ["container"],
     ["resampling"],
     ["audio"],
+    ["speech"],
     ["data"],
     ["text"],
     ["features"],

@@ -274,6 +274,9 @@ def test_card(config: Config, model: SpeechModel) -> None:
     ):
         assert part in card
     assert "not measured" in build_card(config, model, decoder="greedy")
+    assert "synthetic" not in card
+    spoken = build_card(config, model, decoder="greedy", synthesisers=["one 1 (MIT)", "two 2 (BSD)"])
+    assert "| synthetic speech in it by | one 1 (MIT), two 2 (BSD) |" in spoken.splitlines()
 
 
 @pytest.mark.parametrize(("storage", "size"), [("float32", 1.0), ("float16", 0.5), ("int8", 0.25)])

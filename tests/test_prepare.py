@@ -16,7 +16,8 @@ from asr.commands import prepare
 from asr.data import synthetic
 from asr.data.librispeech import prepare_part
 from asr.data.manifest import read_manifest
-from asr.errors import DataError, Failure
+from asr.errors import DataError, UserError
+from asr.speech import espeak
 
 
 def run(*arguments: object) -> int:
@@ -143,7 +144,7 @@ def test_synthetic_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         list(synthetic.prepare(tmp_path / "a", tmp_path / "m", sizes={"train": 0}))
     with pytest.raises(DataError, match="has no part 'eval'"):
         list(synthetic.prepare(tmp_path / "a", tmp_path / "m", sizes={"eval": 1}))
-    monkeypatch.setattr(synthetic, "ACCENTS", ("xx-none",))
-    with pytest.raises(Failure, match=r"no voice .*goes on where it stopped"):
+    monkeypatch.setattr(espeak, "ENGLISH", ("xx-none",))
+    with pytest.raises(UserError, match="no voice 'xx-none"):
         list(synthetic.prepare(tmp_path / "a", tmp_path / "m", sizes={"train": 1}))
     assert not list((tmp_path / "a").rglob("*.flac"))

@@ -30,10 +30,19 @@ def index(text: str) -> int:
 
 def seconds(text: str) -> float:
     """Read a number of seconds above 0."""
+    return _above_0(text, "seconds")
+
+
+def hours(text: str) -> float:
+    """Read a number of hours above 0."""
+    return _above_0(text, "hours")
+
+
+def _above_0(text: str, unit: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of {unit} above 0")
     return value

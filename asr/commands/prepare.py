@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.commands.numbers import threads
+from asr.commands.numbers import hours, positive, seconds, threads
 from asr.errors import LEFT_OUT
 
 if TYPE_CHECKING:
@@ -16,12 +17,21 @@ if TYPE_CHECKING:
 DESCRIPTION = "check recordings and transcripts, and write the manifests that the other commands read"
 _EPILOG = f"Exit code: 0 if every row was used, 2 if one is wrong, {LEFT_OUT} if --skip-invalid left rows out."
 
+_VOICES = """\
+synthesisers (--voices):
+  espeak[:LANGUAGE]  eSpeak NG: many languages, such as espeak:de; without one, English accents. The program is
+                     GPL-3.0-or-later, which does not cover what it speaks. Installed with asr.
+  hibari             hibari-tts, English: one voice, its pitch, vocal tract, tilt, breath and pace drawn for each speaker.
+                     Apache-2.0, voice and software. pip install ".[hibari]"
+A class of your own that has the methods of asr.speech.Synthesiser is named MODULE.CLASS[:WHAT]."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare one subcommand for each kind of corpus."""
     corpora = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True)
     _add_librispeech(corpora)
     _add_synthetic(corpora)
+    _add_spoken(corpora)
     _add_table(corpora)
     _add_kaldi(corpora)
 
@@ -31,9 +41,11 @@ def run(args: argparse.Namespace) -> int:
     from asr.files import check_output_folder
 
     check_output_folder(args.manifests)
-    prepare = {"librispeech": _librispeech, "synthetic": _synthetic, "table": _table, "kaldi": _kaldi}[args.corpus]
+    prepare = {
+        "librispeech": _librispeech, "synthetic": _synthetic, "spoken": _spoken, "table": _table, "kaldi": _kaldi
+    }  # fmt: skip
     n_rejected = 0
-    for summary in prepare(args):
+    for summary in prepare[args.corpus](args):
         print(summary, flush=True)
         n_rejected += summary.n_rejected
     return LEFT_OUT if n_rejected else 0
@@ -67,6 +79,45 @@ def _add_synthetic(corpora: argparse._SubParsersAction[argparse.ArgumentParser])
         "--utterances", nargs=3, type=int, default=[1500, 120, 200], metavar=("TRAIN", "DEV", "TEST"), help="(1500 120 200)"
     )
     parser.add_argument("--seed", type=int, default=1, help="decides texts and voices (%(default)s)")
+
+
+def _add_spoken(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add_corpus(
+        corpora,
+        "spoken",
+        "Any text, spoken by speech synthesisers in many voices. The same command gives the same speech, whatever --jobs is; "
+        "where it was interrupted, it goes on, and with more --hours it adds to what there is.",
+    )
+    parser.epilog = f"{_VOICES}\n\n{_EPILOG}"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "texts", nargs="+", metavar="TEXT", help="files of a sentence a line (plain, .xz, .gz, .bz2) or manifests"
+    )
+    parser.add_argument(
+        "--voices", nargs="+", required=True, metavar="ENGINE[:WHAT]", help="synthesisers, which take turns; see below"
+    )
+    parser.add_argument("--name", default="spoken/train", metavar="CORPUS[/PART]", help="the manifest (%(default)s)")
+    parser.add_argument("--hours", type=hours, metavar="H", help="of speech; a text that ends before is spoken again by others")
+    parser.add_argument(
+        "--utterances",
+        type=positive,
+        metavar="N",
+        help="whichever of N and H is reached first; without both, each sentence once",
+    )
+    parser.add_argument("--speakers", type=positive, default=1000, metavar="N", help="of each synthesiser (%(default)s)")
+    parser.add_argument(
+        "--words", nargs=2, type=positive, default=[3, 45], metavar=("MIN", "MAX"), help="sentences of so many (3 45)"
+    )
+    parser.add_argument(
+        "--seconds", nargs=2, type=seconds, default=[1.0, 20.0], metavar=("MIN", "MAX"), help="recordings so long (1 20)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="decides sentences and voices (%(default)s)")
+    parser.add_argument("--jobs", type=threads, metavar="N", help="processes that speak (one for each processor)")
+    parser.add_argument("--format", choices=("flac", "opus"), default="flac", help="of the recordings, 16 kHz (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("data/raw"), help="folder for the audio, OUT/CORPUS/PART (%(default)s)"
+    )
+    parser.add_argument("--text-ids", action="store_true", help="lines of the texts begin with an id")
 
 
 def _add_table(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -109,6 +160,38 @@ def _synthetic(args: argparse.Namespace) -> Iterable[PartSummary]:
 
     sizes = dict(zip(("train", "dev", "test"), args.utterances, strict=True))
     yield from synthetic.prepare(args.out, args.manifests, sizes=sizes, seed=args.seed, **_checks(args))
+
+
+def _spoken(args: argparse.Namespace) -> Iterable[PartSummary]:
+    from asr.data import spoken
+    from asr.data.progress import Progress
+    from asr.errors import ConfigError
+    from asr.files import check_output_folder
+    from asr.language.texts import find_sources, read_text
+
+    for option, (least, most) in {"--words": args.words, "--seconds": args.seconds}.items():
+        if least > most:
+            raise ConfigError(f"{option} {least:g} {most:g}: the first is the least, and is above the second")
+    check_output_folder(args.out)
+    sources = find_sources(args.texts, args.manifests, text_ids=args.text_ids)
+
+    def read() -> Iterator[str]:
+        with Progress("reading", sum(source.n_bytes for source in sources), "bytes", sys.stderr) as progress:
+            for source in sources:
+                yield from read_text(source, progress.advance)
+
+    choice = spoken.Choice(args.voices, args.seed, args.speakers, tuple(args.words), tuple(args.seconds), args.format)
+    yield spoken.prepare_spoken(
+        read,
+        args.name,
+        args.out,
+        args.manifests,
+        choice,
+        spoken.Amount(args.hours, args.utterances) if args.hours or args.utterances else None,
+        n_processes=args.jobs,
+        notice=lambda text: print(text, file=sys.stderr, flush=True),
+        **_checks(args),
+    )
 
 
 def _table(args: argparse.Namespace) -> Iterable[PartSummary]:

@@ -7,39 +7,27 @@ from the seed: an utterance's text, voice, rate, pitch, level, noise and pauses.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import math
 import os
 import random
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from asr.data.progress import Progress
+from asr.data.speaking import Speakers, Take
 from asr.data.validate import PartSummary, Utterance, write_part
-from asr.errors import DataError, Failure, StorageError
-from asr.files import replacing
+from asr.errors import DataError
+from asr.speech import espeak
+from asr.speech.synthesiser import voice_text
 
-SAMPLE_RATE = 16000
 DEFAULT_SIZES = {"train": 1500, "dev": 120, "test": 200}
-ACCENTS = (*("en-us", "en-us-nyc", "en", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029"),)
-# Variants with breath noise (f2, f3, f5, ...) are left out: the synthesiser seeds it by the clock.
-VARIANTS = {
-    "train": (
-        *("f1", "m1", "m2", "m3", "m4", "m5", "m6", "Andy", "Annie", "Gene", "Lee", "Michael", "Mike", "Alex"),
-        *("adam", "anika", "antonio", "aunty", "belinda", "benjamin", "caleb", "david", "edward", "grandma", "grandpa", "ian"),
-        *("iven", "john", "linda", "marcelo", "max", "michel", "miguel", "pablo", "paul", "quincy", "rob", "robert", "steph"),
-        *("travis", "zac"),
-    ),
+_HELD_OUT = {
     "dev": ("m7", "steph3", "Denis", "shelby", "pedro"),
     "test": ("f4", "m8", "Andrea", "Mario", "Jacky", "Marco", "Hugo", "ed", "boris", "norbert"),
 }
+VARIANTS = {"train": tuple(name for name in espeak.VARIANTS if name not in sum(_HELD_OUT.values(), ())), **_HELD_OUT}
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 # Each slot takes one of its words; {digit} is drawn anew each time.
 COMMANDS = (
@@ -66,15 +54,9 @@ class Spec:
     Attributes
     ----------
     text, voice, rate_wpm, pitch, pitch_range
-        As for :meth:`asr.data.espeak.Espeak.speak`.
-    before_s, after_s
-        Pauses around the speech, in seconds.
-    level_db
-        Peak of the speech, in dB below full scale.
-    snr_db
-        Power of the speech above that of the background noise, in dB.
-    noise_seed
-        Decides the noise.
+        As for :class:`asr.speech.espeak.EspeakVoices`.
+    before_s, after_s, level_db, snr_db, noise_seed
+        As for :class:`asr.data.speaking.Take`.
     """
 
     text: str
@@ -137,13 +119,13 @@ def prepare(
         if size < 1:
             raise DataError(f"part {part!r} of the synthetic corpus: {size} utterances asked for, expected at least 1")
     for part, size in sizes.items():
-        specs = {path: spec for path, spec in (_planned(out, part, index, seed) for index in range(size))}
-        _speak_all(list(specs.items()), out / part, n_processes)
-        utterances = [
-            Utterance(path.stem, path, spec.text, where=str(path), speaker=spec.voice) for path, spec in specs.items()
-        ]
+        planned = [_planned(part, index, seed) for index in range(size)]
+        _speak_all([take for take, _ in planned], out / part, n_processes)
+        paths = [(out / part / take.file, spec) for take, spec in planned]
+        utterances = [Utterance(path.stem, path, spec.text, where=str(path), speaker=spec.voice) for path, spec in paths]
         path = manifests / "synthetic" / f"{part}.jsonl.gz"
-        yield write_part(utterances, path, skip_invalid=skip_invalid, decode=decode, n_threads=n_threads)
+        origins = [str(espeak.EspeakVoices().origin)]
+        yield write_part(utterances, path, skip_invalid=skip_invalid, decode=decode, n_threads=n_threads, synthesisers=origins)
 
 
 def plan(part: str, index: int, seed: int) -> Spec:
@@ -151,7 +133,7 @@ def plan(part: str, index: int, seed: int) -> Spec:
     rng = random.Random(f"{seed} {part} {index}")
     return Spec(
         text=_draw_text(rng),
-        voice=f"{rng.choice(ACCENTS)}+{rng.choice(VARIANTS[part])}",
+        voice=f"{rng.choice(espeak.ENGLISH)}+{rng.choice(VARIANTS[part])}",
         rate_wpm=rng.randint(130, 220),
         pitch=rng.randint(25, 75),
         pitch_range=rng.randint(20, 80),
@@ -174,87 +156,28 @@ def _draw_text(rng: random.Random) -> str:
     return command
 
 
-def _planned(out: Path, part: str, index: int, seed: int) -> tuple[Path, Spec]:
-    """Return an utterance and its file, whose name holds a fingerprint: a file of another plan is never taken for it."""
+def _planned(part: str, index: int, seed: int) -> tuple[Take, Spec]:
+    """Return an utterance and its take, whose file's name holds a fingerprint: a file of another plan is never taken for it."""
     spec = plan(part, index, seed)
     fingerprint = hashlib.blake2b(json.dumps(asdict(spec)).encode(), digest_size=4).hexdigest()
-    return out / part / f"{part}-{index:05d}-{fingerprint}.flac", spec
-
-
-def _speak_all(planned: Sequence[tuple[Path, Spec]], folder: Path, n_processes: int | None) -> None:
-    """Speak what is missing, in chunks.
-
-    The synthesiser carries state from one utterance to the next, so each chunk has a fresh process and is spoken from its
-    first utterance on: the audio is the same whether or not an earlier run was interrupted.
-    """
-    chunks = [planned[start : start + _CHUNK] for start in range(0, len(planned), _CHUNK)]
-    chunks = [chunk for chunk in chunks if not all(path.exists() for path, _ in chunk)]
-    if not chunks:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    n_processes = n_processes or min(4, os.cpu_count() or 1)
-    with (
-        ThreadPoolExecutor(n_processes) as pool,
-        Progress(f"synthetic/{folder.name}", sum(map(len, chunks)), "utterances", sys.stderr) as progress,
-    ):
-        try:
-            for n_spoken in pool.map(_speak_in_process, chunks):
-                progress.advance(n_spoken)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _speak_in_process(chunk: Sequence[tuple[Path, Spec]]) -> int:
-    package_folder = str(Path(__file__).resolve().parents[2])
-    search_path = os.pathsep.join(filter(None, [package_folder, os.environ.get("PYTHONPATH")]))
-    done = subprocess.run(
-        [sys.executable, "-c", "from asr.data.synthetic import speak_chunk; speak_chunk()"],
-        input=json.dumps([[str(path.resolve()), asdict(spec)] for path, spec in chunk]),
-        env={**os.environ, "PYTHONPATH": search_path},
-        capture_output=True,
-        encoding="utf-8",
+    take = Take(
+        file=f"{part}-{index:05d}-{fingerprint}.flac",
+        text=spec.text,
+        voice=voice_text(spec.voice, {"rate": spec.rate_wpm, "pitch": spec.pitch, "range": spec.pitch_range}),
+        level_db=spec.level_db,
+        before_s=spec.before_s,
+        after_s=spec.after_s,
+        snr_db=spec.snr_db,
+        noise_seed=spec.noise_seed,
     )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise Failure(f"the speech synthesiser failed: {last}. Run the command again: it goes on where it stopped")
-    return len(chunk)
+    return take, spec
 
 
-def speak_chunk() -> None:
-    """Speak the utterances that standard input lists as JSON; the entry point of a synthesiser process."""
-    import soundfile
-
-    from asr.data.espeak import Espeak
-
-    espeak = Espeak()
-    for name, fields in json.load(sys.stdin):
-        path, spec = Path(name), Spec(**fields)
-        speech = espeak.speak(spec.text, spec.voice, rate_wpm=spec.rate_wpm, pitch=spec.pitch, pitch_range=spec.pitch_range)
-        if path.exists():
-            continue
-        encoded = io.BytesIO()
-        soundfile.write(encoded, _recorded(_resample(speech, espeak.sample_rate), spec), SAMPLE_RATE, "PCM_16", format="FLAC")
-        with replacing(path) as stream:
-            stream.write(encoded.getvalue())
-
-
-def _resample(speech: np.ndarray, from_rate: int) -> np.ndarray:
-    """Bring speech to ``SAMPLE_RATE`` by cutting its spectrum; NumPy alone, so that a process starts fast."""
-    step = from_rate // math.gcd(from_rate, SAMPLE_RATE)
-    padded = np.pad(speech, (0, -len(speech) % step))
-    n_out = len(padded) * SAMPLE_RATE // from_rate
-    return np.fft.irfft(np.fft.rfft(padded)[: n_out // 2 + 1], n_out) * (n_out / len(padded))
-
-
-def _recorded(speech: np.ndarray, spec: Spec) -> np.ndarray:
-    """Bring speech to its level and put pauses and noise around and under it."""
-    peak = max(float(np.abs(speech).max()), 1e-6)
-    speech = speech * (10 ** (-spec.level_db / 20) / peak)
-    waveform = np.pad(speech, (round(spec.before_s * SAMPLE_RATE), round(spec.after_s * SAMPLE_RATE)))
-    noise = np.random.default_rng(spec.noise_seed).standard_normal(len(waveform))
-    noise_rms = float(np.sqrt(np.mean(speech**2))) * 10 ** (-spec.snr_db / 20)
-    return np.clip(waveform + noise_rms * noise, -1.0, 1.0)
+def _speak_all(takes: Sequence[Take], folder: Path, n_processes: int | None) -> None:
+    """Speak what is missing, in chunks, each by a fresh process from its first utterance on."""
+    chunks = [takes[start : start + _CHUNK] for start in range(0, len(takes), _CHUNK)]
+    chunks = [chunk for chunk in chunks if not all((folder / take.file).exists() for take in chunk)]
+    speakers = Speakers(n_processes or min(4, os.cpu_count() or 1))
+    with Progress(f"synthetic/{folder.name}", sum(map(len, chunks)), "utterances", sys.stderr) as progress:
+        for chunk, _ in speakers.in_turn(lambda chunk: speakers.speak("espeak", chunk, folder, afresh=True), chunks):
+            progress.advance(len(chunk))

@@ -81,7 +81,7 @@ def prepare_table(
         ``dev_share`` of aside.
     """
     columns = columns or Columns()
-    path = _manifest_path(name, manifests)
+    path = manifest_path(name, manifests)
     if dev_share and columns.split is None:
         if "/" in name:
             raise DataError(
@@ -121,7 +121,7 @@ def prepare_kaldi(
     DataError
         A file is absent or malformed, an entry is a command, or utterances cannot be used.
     """
-    path = _manifest_path(name, manifests)
+    path = manifest_path(name, manifests)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected a Kaldi data folder with wav.scp and text")
     utterances = list(_read_kaldi(folder))
@@ -130,7 +130,14 @@ def prepare_kaldi(
     return write_part(utterances, path, skip_invalid=skip_invalid, decode=decode, n_threads=n_threads)
 
 
-def _manifest_path(name: str, manifests: Path) -> Path:
+def manifest_path(name: str, manifests: Path) -> Path:
+    """Return the manifest that ``corpus`` or ``corpus/part`` names; the part is ``all`` by default.
+
+    Raises
+    ------
+    DataError
+        It cannot name one.
+    """
     if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
         raise DataError(f"{name!r} cannot name a manifest; expected CORPUS or CORPUS/PART of letters, digits, `.+-_`")
     return manifests / f"{name if '/' in name else name + '/all'}.jsonl.gz"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from asr.audio import AudioInfo, load_audio, probe_audio
-from asr.data.manifest import write_manifest
+from asr.data.manifest import resolve, write_manifest
 from asr.data.progress import Progress
 from asr.errors import AudioError, DataError, StorageError
 from asr.files import replacing, sync, tidy
@@ -91,7 +91,13 @@ class PartSummary:
 
 
 def write_part(
-    utterances: Sequence[Utterance], path: Path, *, skip_invalid: bool = False, decode: bool = False, n_threads: int = 8
+    utterances: Sequence[Utterance],
+    path: Path,
+    *,
+    skip_invalid: bool = False,
+    decode: bool = False,
+    n_threads: int = 8,
+    synthesisers: Sequence[str] = (),
 ) -> PartSummary:
     """Check the rows of a part and write its manifest.
 
@@ -110,6 +116,8 @@ def write_part(
         Read every audio file to its end, which finds damage that its header does not show.
     n_threads
         Threads that read audio files.
+    synthesisers
+        What the part is spoken by, with versions and licences, for :func:`read_synthesisers`; none where people speak.
 
     Raises
     ------
@@ -139,11 +147,23 @@ def write_part(
     _forget(path)
     _write_rejections(rejections, path)
     write_manifest(cuts, path)
-    record = {**asdict(summary), "path": path.name, "digest": digest, "sha256": _content_hash(path)}
+    content = _content_hash(path)
+    record = {**asdict(summary), "path": path.name, "digest": digest, "sha256": content, "synthesisers": list(synthesisers)}
     with replacing(_info_path(path)) as stream:
         stream.write(json.dumps(record, indent=2).encode() + b"\n")
     _journal_path(path).unlink(missing_ok=True)
     return summary
+
+
+def read_synthesisers(names: Iterable[str], folder: str | Path) -> list[str]:
+    """Return what speaks in some manifests, as :func:`write_part` recorded it; nothing of those without a record."""
+    found: list[str] = []
+    for name in names:
+        try:
+            found += json.loads(_info_path(resolve(name, folder)).read_bytes()).get("synthesisers", [])
+        except (OSError, ValueError, AttributeError, DataError):
+            continue
+    return sorted(set(found))
 
 
 def rejected_path(path: Path) -> Path:
@@ -185,6 +205,7 @@ def _standing(path: Path, digest: str) -> PartSummary | None:
             return None
         if record["n_rejected"] and not rejected_path(path).is_file():
             return None
+        record.pop("synthesisers", None)
         return PartSummary(**{**record, "path": path, "fresh": False})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

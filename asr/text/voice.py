@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
-from asr.data.espeak import check_voice, pronounce
+from asr.speech.espeak import check_voice, pronounce
 from asr.text.ipa import STRESS
 
 Pronunciation = tuple[str, ...]

@@ -24,6 +24,7 @@ from asr.config import Config
 from asr.config_mapping import to_yaml
 from asr.data.batches import count_batches, evaluation_loader, longest_batch
 from asr.data.manifest import read_manifest, transcript
+from asr.data.validate import read_synthesisers
 from asr.errors import ConfigError, StorageError
 from asr.files import check_output_folder, locked, replacing
 from asr.model.acoustic import SpeechModel
@@ -331,6 +332,7 @@ def write_best(folder: Path, config: Config, module: SpeechModule) -> None:
         score=score,
         folder=str(folder),
         pretrained=pretrained,
+        synthesisers=read_synthesisers(config.corpus.train, config.corpus.manifests),
     )
     try:
         write_package(folder, config, module.finished_model, module.tokenizer, card, facts)

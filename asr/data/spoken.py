@@ -1,0 +1,380 @@
+"""A corpus of any text, spoken by synthesisers in many voices.
+
+Everything follows from the texts and the seed: which sentences are spoken, in which order, by whom and how. Sentences come in
+the order of a hash, so that a corpus of ten hours begins with that of five. It is spoken in blocks, each of which has a folder
+with a record of what became of it; a block with a record is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+import json
+import math
+import random
+import shutil
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from asr.data.progress import Progress
+from asr.data.speaking import FORMATS, Speakers, Spoken, Take
+from asr.data.table import manifest_path
+from asr.data.validate import PartSummary, Utterance, write_part
+from asr.errors import DataError
+from asr.files import locked, replacing
+from asr.speech import Synthesiser, make_synthesiser
+
+_BLOCK = 20  # utterances
+_AT_ONCE = 200_000  # sentences that are kept in memory
+_LEVELS_DB = (1.0, 14.0)
+_RECORD = "block.json"
+_MADE_BY = "made.json"
+_READ_ALIKE = frozenset(".,;:!?'\"-–—…()‘’“”«»„")  # punctuation that is never read aloud
+_ENDS = (".", "!", "?", "…")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a text is spoken.
+
+    Attributes
+    ----------
+    voices
+        Synthesisers, as :func:`asr.speech.make_synthesiser` takes them, which take turns.
+    seed
+        Decides everything.
+    n_speakers
+        Speakers of each synthesiser.
+    words
+        Least and most words of a sentence.
+    seconds
+        Shortest and longest recording (s).
+    format
+        ``flac`` or ``opus``.
+    """
+
+    voices: Sequence[str]
+    seed: int = 1
+    n_speakers: int = 1000
+    words: tuple[int, int] = (3, 45)
+    seconds: tuple[float, float] = (1.0, 20.0)
+    format: str = "flac"
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is spoken, whichever is reached first; with neither, each sentence once."""
+
+    hours: float | None = None
+    n_utterances: int | None = None
+
+    def reached(self, total_s: float, n_utterances: int) -> bool:
+        """Whether so much is enough."""
+        return total_s >= 3600 * (self.hours or math.inf) or n_utterances >= (self.n_utterances or math.inf)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Utterances that are spoken together."""
+
+    number: int
+    folder: Path
+    voice: str
+    synthesiser: Synthesiser
+    takes: list[Take]
+    texts: list[str]
+    speakers: list[str]
+
+    @property
+    def digest(self) -> str:
+        return hashlib.blake2b("\n".join(take.file for take in self.takes).encode(), digest_size=8).hexdigest()
+
+
+def prepare_spoken(
+    read: Callable[[], Iterator[str]],
+    name: str,
+    out: Path,
+    manifests: Path,
+    choice: Choice,
+    amount: Amount | None = None,
+    *,
+    n_processes: int | None = None,
+    notice: Callable[[str], None] = lambda text: None,
+    skip_invalid: bool = False,
+    decode: bool = False,
+    n_threads: int = 8,
+) -> PartSummary:
+    """Speak a text and write the manifest of what was spoken; what an interrupted call has done is gone on with.
+
+    Parameters
+    ----------
+    read
+        Returns the sentences, from the first on at each call. Those are left out that have too few or too many words, or
+        digits or signs, since how they are read is not how they are written.
+    name
+        ``corpus`` or ``corpus/part``.
+    out
+        Folder for the audio, ``<out>/<corpus>/<part>``.
+    manifests
+        The manifests folder.
+    choice, amount
+        How, and how much. Where the text ends before, it is spoken again, by others.
+    n_processes
+        Processes that speak at a time; by default one for each processor. It changes nothing else.
+    notice
+        Called with what has been left out.
+    skip_invalid, decode, n_threads
+        As for :func:`asr.data.validate.write_part`.
+
+    Raises
+    ------
+    ConfigError
+        A synthesiser does not exist or is not installed.
+    DataError
+        There is nothing to speak, or the folder holds speech of other texts or settings.
+    Failure, StorageError
+        A synthesiser does not work, or the disk is full.
+    """
+    path = manifest_path(name, manifests)
+    corpus = path.relative_to(manifests).as_posix().removesuffix(".jsonl.gz")
+    voices = {voice: make_synthesiser(voice) for voice in choice.voices}
+    sentences = _Sentences(read, choice, repeat=amount is not None)
+    utterances: list[Utterance] = []
+    refused: list[Spoken] = []
+    with locked(out / corpus / ".lock", "speaking", "--name or --out"):
+        for utterance, spoken in _speak(sentences, corpus, out / corpus, choice, voices, amount or Amount(), n_processes):
+            (refused.append(spoken) if utterance is None else utterances.append(utterance))
+    for line in [*sentences.left_out(), *_refusals(refused, choice)]:
+        notice(line)
+    origins = [str(voice.origin) for voice in voices.values()]
+    return write_part(utterances, path, skip_invalid=skip_invalid, decode=decode, n_threads=n_threads, synthesisers=origins)
+
+
+def _speak(
+    sentences: _Sentences,
+    corpus: str,
+    folder: Path,
+    choice: Choice,
+    voices: dict[str, Synthesiser],
+    amount: Amount,
+    n_processes: int | None,
+) -> Iterator[tuple[Utterance | None, Spoken]]:
+    """Yield each utterance in its order, or nothing in its place, until it is enough."""
+    speakers = Speakers(n_processes)
+    wanted, unit = (round(3600 * amount.hours), "s of speech") if amount.hours else (amount.n_utterances or 0, "utterances")
+    total_s, n_spoken, block = 0.0, 0, None
+    with Progress(corpus, wanted, unit, sys.stderr) as progress:
+        blocks = _blocks(sentences, corpus, folder, choice, voices)
+        for block, (spoken, stood) in speakers.in_turn(lambda block: _speak_block(block, speakers), blocks):
+            if not stood:
+                _write_json(block.folder / _RECORD, {"digest": block.digest, "spoken": [asdict(one) for one in spoken]})
+            if block.number == 0:
+                _write_made_by(folder, choice, voices)
+            before = total_s if amount.hours else n_spoken
+            for index, one in enumerate(spoken):
+                yield (None if one.refusal else _utterance(block, index)), one
+                total_s += 0 if one.refusal else one.duration_s
+                n_spoken += not one.refusal
+                if amount.reached(total_s, n_spoken):
+                    break
+            (progress.resume if stood else progress.advance)(round((total_s if amount.hours else n_spoken) - before))
+            if amount.reached(total_s, n_spoken):
+                break
+            if n_spoken == 0 and sentences.rounds:
+                raise DataError(f"{corpus}: no sentence could be spoken in {choice.seconds[0]:g} to {choice.seconds[1]:g} s")
+    if block is not None:
+        _remove_unfinished(folder, block.number)
+
+
+class _Sentences:
+    """The sentences of a text that can be spoken, in the order of a hash.
+
+    Parameters
+    ----------
+    read, choice
+        As for :func:`prepare_spoken`.
+    repeat
+        Whether to begin again at the end.
+    """
+
+    def __init__(self, read: Callable[[], Iterator[str]], choice: Choice, *, repeat: bool) -> None:
+        self._read = read
+        self._choice = choice
+        self._repeat = repeat
+        self._counts: Counter[str] = Counter()
+        self.rounds = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield each sentence once, or in rounds without end.
+
+        Raises
+        ------
+        DataError
+            There is none.
+        """
+        while self.rounds == 0 or self._repeat:
+            n_before = self._counts["spoken"]
+            for text in self._once():
+                self._counts["spoken"] += 1
+                yield text
+            if self._counts["spoken"] == n_before:
+                least, most = self._choice.words
+                raise DataError(
+                    f"no sentence of {least} to {most} words can be spoken" + "".join(f"; {t}" for t in self.left_out())
+                )
+            self.rounds += 1
+
+    def left_out(self) -> list[str]:
+        """Return what was left out of the text, and why, one line for each reason."""
+        texts = {
+            "short": f"of less than {self._choice.words[0]} words",
+            "long": f"of more than {self._choice.words[1]} words",
+            "signs": "with digits or signs, which can be read in several ways",
+        }
+        return [f"left out: {self._counts[key]} sentences {text}" for key, text in texts.items() if self._counts[key]]
+
+    def _once(self) -> Iterator[str]:
+        after = b""
+        while True:
+            keyed = ((self._key(text), text) for text in self._usable())
+            smallest = heapq.nsmallest(_AT_ONCE, (pair for pair in keyed if pair[0] > after))
+            for key, text in smallest:
+                if key != after:  # else it is the same sentence
+                    after = key
+                    yield text
+            if len(smallest) < _AT_ONCE:
+                return
+
+    def _usable(self) -> Iterator[str]:
+        least, most = self._choice.words
+        for key in ("short", "long", "signs"):
+            self._counts[key] = 0
+        for line in self._read():
+            text = " ".join(line.split())
+            n_words = text.count(" ") + 1 if text else 0
+            if n_words == 0:
+                continue
+            if least <= n_words <= most and _read_as_written(text):
+                yield text
+            else:
+                self._counts["short" if n_words < least else "long" if n_words > most else "signs"] += 1
+
+    def _key(self, text: str) -> bytes:
+        return hashlib.blake2b(text.encode(), digest_size=12, key=str(self._choice.seed).encode()).digest()
+
+
+def _read_as_written(text: str) -> bool:
+    """Whether a text holds words and punctuation alone, and of these none that is read aloud."""
+    if text.isascii() and text.replace(" ", "").isalpha():
+        return True
+    return all(c == " " or c in _READ_ALIKE or unicodedata.category(c)[0] in "LM" for c in text)
+
+
+def _said(text: str) -> str:
+    """Return a sentence as synthesisers take it: capitals alone would be spelled out, and a full stop makes the voice fall."""
+    text = text if any(c.islower() for c in text) else text.lower()
+    return text if text.rstrip("\"')”’»").endswith(_ENDS) else text + "."
+
+
+def _blocks(
+    sentences: _Sentences, corpus: str, folder: Path, choice: Choice, voices: dict[str, Synthesiser]
+) -> Iterator[_Block]:
+    stem, labels = corpus.replace("/", "-"), _labels(list(voices))
+    texts = iter(sentences)
+    for number, voice in zip(itertools.count(), itertools.cycle(voices)):
+        some = list(itertools.islice(texts, _BLOCK))
+        if not some:
+            return
+        block = _Block(number, folder / f"{number:05d}", voice, voices[voice], [], some, [])
+        for index, text in enumerate(some, number * _BLOCK):
+            rng = random.Random(f"{choice.seed} {index}")
+            speaker = f"{labels[voice]}-{choice.seed}-{rng.randrange(choice.n_speakers):04d}"
+            take = Take(
+                file="",
+                text=_said(text),
+                voice=block.synthesiser.draw_voice(random.Random(speaker)),
+                level_db=round(rng.uniform(*_LEVELS_DB), 1),
+                seed=rng.getrandbits(48),
+                shortest_s=choice.seconds[0],
+                longest_s=choice.seconds[1],
+            )
+            plan = json.dumps([asdict(take), str(block.synthesiser.origin)])
+            fingerprint = hashlib.blake2b(plan.encode(), digest_size=4).hexdigest()
+            block.takes.append(replace(take, file=f"{stem}-{index:06d}-{fingerprint}{FORMATS[choice.format]}"))
+            block.speakers.append(speaker)
+        yield block
+
+
+def _labels(voices: Sequence[str]) -> dict[str, str]:
+    """Return a short name for each synthesiser, which begins the names of its speakers."""
+    engines = [voice.partition(":")[0].rpartition(".")[2].lower() for voice in voices]
+    return {
+        voice: engine if engines.count(engine) == 1 else f"{engine}{number}"
+        for number, (voice, engine) in enumerate(zip(voices, engines, strict=True), 1)
+    }
+
+
+def _speak_block(block: _Block, speakers: Speakers) -> tuple[list[Spoken], bool]:
+    """Speak a block; return what became of it, and whether that stood in a record already."""
+    try:
+        record = json.loads((block.folder / _RECORD).read_bytes())
+        spoken = [Spoken(**one) for one in record["spoken"]]
+        standing = record["digest"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return speakers.speak(block.voice, block.takes, block.folder, afresh=block.synthesiser.carries_state), False
+    n_planned = len(block.takes)
+    if standing != block.digest:
+        raise DataError(
+            f"{block.folder.parent}: holds speech of another text, of other settings or by another version of a synthesiser "
+            f"({_MADE_BY} in it says which); choose another --name or --out, or remove the folder"
+        )
+    assert len(spoken) == n_planned
+    return spoken, True
+
+
+def _utterance(block: _Block, index: int) -> Utterance:
+    take = block.takes[index]
+    return Utterance(
+        id=take.file.rpartition("-")[0],
+        audio=block.folder / take.file,
+        text=block.texts[index],
+        where=str(block.folder / take.file),
+        speaker=block.speakers[index],
+        custom={"voice": take.voice, "synthesiser": str(block.synthesiser.origin)},
+    )
+
+
+def _write_made_by(folder: Path, choice: Choice, voices: dict[str, Synthesiser]) -> None:
+    """Write what the speech of a folder is made by."""
+    made = {"synthesisers": [{"voices": voice, **asdict(made.origin)} for voice, made in voices.items()], **asdict(choice)}
+    del made["voices"]
+    _write_json(folder / _MADE_BY, made)
+
+
+def _write_json(path: Path, content: object) -> None:
+    with replacing(path) as stream:
+        stream.write(json.dumps(content, ensure_ascii=False, indent=1).encode() + b"\n")
+
+
+def _remove_unfinished(folder: Path, last: int) -> None:
+    """Remove what was begun of blocks after the last one that is needed."""
+    for begun in folder.iterdir():
+        if begun.name.isdecimal() and int(begun.name) > last and not (begun / _RECORD).exists():
+            shutil.rmtree(begun, ignore_errors=True)
+
+
+def _refusals(refused: Sequence[Spoken], choice: Choice) -> list[str]:
+    """Return what was not spoken, and why, one line for each reason."""
+    counts = Counter(spoken.refusal for spoken in refused)
+    unsaid = next((spoken.detail for spoken in refused if spoken.refusal == "unsaid"), "")
+    texts = {
+        "short": f"sentences of less than {choice.seconds[0]:g} s",
+        "long": f"sentences of more than {choice.seconds[1]:g} s",
+        "unsaid": f"sentences that cannot be spoken, such as: {unsaid}",
+    }
+    return [f"left out: {counts[key]} {text}" for key, text in texts.items() if counts[key]]
