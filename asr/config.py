@@ -189,7 +189,7 @@ class ModelConfig:
 
 @dataclass
 class OptimConfig:
-    """AdamW and its learning-rate schedule."""
+    """The loss, AdamW, and its learning-rate schedule."""
 
     lr: float = option(1e-3, "peak learning rate", low=1e-8, high=10.0)
     betas: list[float] = option([0.9, 0.98], "decay of AdamW's first and second moments", low=0.0, high=0.99999)
@@ -200,6 +200,17 @@ class OptimConfig:
     schedule: str = option("cosine", "decay after the warm-up", choices=("cosine", "linear", "constant"))
     warmup_fraction: float = option(0.1, "share of all steps over which the rate rises to its peak", low=0.0, high=0.9)
     final_fraction: float = option(0.01, "the last rate as a share of the peak", low=0.0, high=1.0)
+    loss: str = option(
+        "ctc",
+        "ctc; ctc_crf: over the sum of all paths, each with the probability of its tokens in an n-gram of the training "
+        "transcripts (Xiang and Ou 2019), for decoding with a language model: greedy decoding gets worse by it",
+        choices=("ctc", "ctc_crf"),
+    )
+    crf_order: int = option(3, "length of the n-grams of tokens (ctc_crf)", low=1, high=3)
+    crf_ctc_weight: float = option(0.1, "weight of CTC's loss beside the other (ctc_crf)", low=0.0, high=10.0)
+    crf_after_fraction: float = option(
+        0.0, "share of all steps that are made with CTC's loss alone at first (ctc_crf)", low=0.0, high=1.0
+    )
     intermediate_ctc: float = option(
         0.0, "weight of an auxiliary CTC loss half-way up the recurrent stack (Lee and Watanabe 2021)", low=0.0, high=0.9
     )

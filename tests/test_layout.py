@@ -32,6 +32,7 @@ ROOMS = (
     ["features"],
     ["model"],
     ["ctc"],
+    ["crf"],
     ["language"],
     ["decoding"],
     ["scoring"],

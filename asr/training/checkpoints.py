@@ -30,6 +30,8 @@ class Stopped(Exception):
 class Checkpoints(Callback):
     """Write ``last.ckpt`` and, whenever the development set's WER (CER where that is equal) improves, the model package.
 
+    With ``optim.loss=ctc_crf`` and a decoder without a language model it is the loss that has to improve.
+
     ``last.ckpt`` is written at each epoch's end, every ``minutes`` between, and when the run is interrupted (SIGINT or
     SIGTERM; a second SIGINT stops at once). It is written beside its place and renamed, so it is always whole.
 
@@ -51,17 +53,24 @@ class Checkpoints(Callback):
         self.write_package = write_package
         self.has_dev = has_dev
         self.best_wer = self.best_cer = float("inf")
+        self.best_merit = (float("inf"), float("inf"))
         self.best_epoch = 0
         self.stop_requested = False
         self.saved_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_wer": self.best_wer, "best_cer": self.best_cer, "best_epoch": self.best_epoch}
+        return {
+            "best_wer": self.best_wer,
+            "best_cer": self.best_cer,
+            "best_merit": self.best_merit,
+            "best_epoch": self.best_epoch,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_wer = state_dict["best_wer"]
         self.best_cer = state_dict["best_cer"]
+        self.best_merit = state_dict.get("best_merit", (self.best_wer, self.best_cer))  # older runs have no other loss
         self.best_epoch = state_dict["best_epoch"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,9 +109,9 @@ class Checkpoints(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SpeechModule)
         assert pl_module.last_score is not None
-        wer, cer = pl_module.last_score.wer.rate, pl_module.last_score.cer.rate
-        if (wer, cer) < (self.best_wer, self.best_cer):
-            self.best_wer, self.best_cer, self.best_epoch = wer, cer, trainer.current_epoch + 1
+        if pl_module.merit < self.best_merit:
+            self.best_merit, self.best_epoch = pl_module.merit, trainer.current_epoch + 1
+            self.best_wer, self.best_cer = pl_module.last_score.wer.rate, pl_module.last_score.cer.rate
             if trainer.is_global_zero:
                 self.write_package(pl_module)
 

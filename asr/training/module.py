@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from asr.config import Config
+from asr.crf import CtcCrf
 from asr.ctc import consistency_loss, ctc_loss, minimum_frames
 from asr.data.augment import SpecAugment
 from asr.data.batch import Batch
@@ -77,12 +78,20 @@ class SpeechModule(LightningModule):
         if config.optim.intermediate_ctc > 0:
             size = self.model.acoustic.recurrent.output_size  # that of every layer
             self.intermediate = build_head(config.model.head, size, len(tokenizer))
+        self.crf: CtcCrf | None = None
+        """The main loss, where it is not CTC's; part of the checkpoint."""
+        if config.optim.loss == "ctc_crf":
+            self.crf = CtcCrf(len(tokenizer), config.optim.crf_order, config.optim.crf_ctc_weight)
+        self.crf_begun = True
+        """Whether training has come to it."""
         self.decoder = build_decoder(config.decoding, tokenizer)
         self.validation = Validation()
         self.origin: Origin | None = None
         """The package that the run started from; part of the checkpoint."""
         self.last_score: Score | None = None
         """WER and CER of the newest validation."""
+        self.merit = (float("inf"), float("inf"))
+        """What the best weights have least of, as the newest validation has found it."""
         self.trial_batch: Batch | None = None
         """Tried before training starts, to see whether memory suffices."""
         self.audio_s = 0.0
@@ -106,6 +115,13 @@ class SpeechModule(LightningModule):
         """Return the target tokens of each utterance."""
         return [self.tokenizer.encode(text) for text in batch.texts]
 
+    def main_loss(self, log_probs: torch.Tensor, n_frames: torch.Tensor, targets: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Return the loss of the network's output, summed over a batch."""
+        if self.crf is None or not self.crf_begun:
+            return ctc_loss(log_probs, n_frames, targets, normalise=False)
+        loss: torch.Tensor = self.crf(log_probs, n_frames, targets)
+        return loss
+
     def training_loss(self, batch: Batch) -> torch.Tensor:
         """Return the loss a token of a batch, SpecAugment included."""
         optim, acoustic = self.config.optim, self.model.acoustic
@@ -115,13 +131,13 @@ class SpeechModule(LightningModule):
             features, n_frames, targets = features.repeat(2, 1, 1), n_frames.repeat(2), targets * 2
         hidden, n_out = acoustic.hidden(self.spec_augment(features, n_frames), n_frames)
         log_probs = acoustic.head(hidden[-1]).float().log_softmax(2)
-        loss = ctc_loss(log_probs, n_out, targets)
+        n_tokens = max(1, sum(map(len, targets)))
+        loss = self.main_loss(log_probs, n_out, targets) / n_tokens
         if self.intermediate is not None:
             middle = self.intermediate(hidden[len(hidden) // 2 - 1]).float().log_softmax(2)
             loss = (1 - optim.intermediate_ctc) * loss + optim.intermediate_ctc * ctc_loss(middle, n_out, targets)
         if optim.consistency > 0:
-            n_tokens = max(1, sum(map(len, targets)) // 2)
-            loss = loss + optim.consistency * consistency_loss(log_probs, n_out) / n_tokens
+            loss = loss + optim.consistency * consistency_loss(log_probs, n_out) / (n_tokens / 2)
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
@@ -172,6 +188,7 @@ class SpeechModule(LightningModule):
             self.trial_batch = None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.crf_begun = self.global_step >= self.config.optim.crf_after_fraction * self.total_steps
         ramp = self.config.augment.ramp_fraction * self.total_steps
         for module in self.modules():
             if isinstance(module, SpecAugment | LockedDropout):
@@ -224,6 +241,7 @@ class SpeechModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.validation = Validation()
+        self.crf_begun = True  # so that all epochs can be compared
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         log_probs, n_out = self.finished_model(batch.waveforms, batch.n_samples)
@@ -231,7 +249,7 @@ class SpeechModule(LightningModule):
         fits = [row for row, tokens in enumerate(targets) if n_out[row] >= minimum_frames(tokens)]
         if fits:  # the loss of the others is infinite
             fitting = [targets[row] for row in fits]
-            self.validation.loss += ctc_loss(log_probs[fits], n_out[fits], fitting, normalise=False).item()
+            self.validation.loss += self.main_loss(log_probs[fits], n_out[fits], fitting).item()
             self.validation.n_tokens += sum(map(len, fitting))
         for utterance, text, hypothesis in zip(batch.ids, batch.texts, self.decoder.decode(log_probs, n_out), strict=True):
             self.validation.references[utterance] = self.decoder.reference(text)
@@ -246,6 +264,9 @@ class SpeechModule(LightningModule):
             "dev/cer": self.last_score.cer.rate,
         }
         self.log_dict(values, rank_zero_only=True)
+        self.merit = (values["dev/wer"], values["dev/cer"])
+        if self.crf is not None and self.config.decoding.kind in ("greedy", "beam"):  # without a language model they get worse
+            self.merit = (values["dev/loss"], values["dev/wer"])
         self.show_samples(gathered)
         if not any(gathered.hypotheses.values()):
             logger.info(

@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from asr.card import build_card
 from asr.config import Config
 from asr.config_mapping import to_yaml
+from asr.crf import perplexity
 from asr.data.batches import count_batches, evaluation_loader, longest_batch
 from asr.data.manifest import read_manifest, transcript
 from asr.data.validate import read_synthesisers
@@ -102,6 +103,7 @@ def train(config: Config) -> int:
         announce(config, data, module, epoch_batches, precision)
         trainer, checkpoints = build_trainer(config, data, epoch_batches, precision)
         prepare_statistics(module, data, resume_from)
+        prepare_denominator(module, data, resume_from)
         module.trial_batch = longest_batch(data.train, config)
         if is_main:
             with replacing(folder / SETTINGS) as file:
@@ -290,6 +292,18 @@ def prepare_statistics(module: SpeechModule, data: SpeechData, resume_from: Path
     logger.info("computing the mean and variance of the training features")
     loader = evaluation_loader(data.train, data.config, cache=data.cache)
     module.model.frontend.fit_statistics((batch.waveforms, batch.n_samples) for batch in loader)
+
+
+def prepare_denominator(module: SpeechModule, data: SpeechData, resume_from: Path | None) -> None:
+    """Estimate the n-gram that ``optim.loss: ctc_crf`` asks for from the training targets; a resumed run has it already."""
+    if module.crf is None or resume_from is not None:
+        return
+    targets = [module.tokenizer.encode(transcript(cut)) for cut in data.train]
+    module.crf.fit(targets)
+    logger.info(
+        f"denominator: {module.crf.ngram.dim()}-gram of {len(module.tokenizer)} tokens, perplexity "
+        f"{perplexity(targets, module.crf.ngram):.2f} on the training transcripts"
+    )
 
 
 def write_result(path: Path, module: SpeechModule, checkpoints: Checkpoints) -> None:
