@@ -319,10 +319,16 @@ class TrainerConfig:
     max_duration_s: float = option(
         30.0, "longer training utterances are reported and left out", unit="s", low=0.1, high=100000.0
     )
-    workers: int = option(0, "processes that read audio beside the training process", low=0, high=256)
+    workers: int = option(
+        -1,
+        "processes that read and perturb audio beside each training process; -1 is its share of the cores but one where it "
+        "trains on a GPU, none where it trains on the CPU",
+        low=-1,
+        high=256,
+    )
     cache_gib: float = option(
         2.0,
-        "decoded audio that each process keeps (of use with workers=0)",
+        "decoded audio that each training process keeps in memory, in common with its workers; the rest is read each time",
         unit="GiB",
         low=0.0,
         high=4096.0,

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from lhotse import CutSet
 
 from asr.audio import load_audio
 from asr.config import MP3_RATES, AugmentConfig, Config
 from asr.data.augment import SpecAugment
-from asr.data.batches import SpeechDataset, count_batches, evaluation_loader, longest_batch, training_loader
+from asr.data.batch import Batch
+from asr.data.batches import SpeechDataset, Work, evaluation_loader, longest_batch, training_loader
 from asr.data.chain import Chain
 from asr.data.manifest import read_manifest
+from asr.data.order import TrainingOrder
 from asr.data.perturb import change_speed, through_mp3
-from asr.data.reading import AudioCache
+from asr.data.reading import AudioMemory
 from asr.data.table import prepare_table
-from asr.errors import AudioError, DataError
+from asr.errors import AudioError, ConfigError, DataError
 
 DURATIONS_S = [0.3 + 0.05 * index for index in range(30)]
 
@@ -39,9 +45,8 @@ def config() -> Config:
     return config
 
 
-def contents(loader: object, epoch: int) -> list[tuple[tuple[str, ...], bytes]]:
-    loader.set_epoch(epoch)  # type: ignore[attr-defined]
-    return [(batch.ids, batch.waveforms.numpy().tobytes()) for batch in loader]  # type: ignore[attr-defined]
+def contents(batches: Iterable[Batch]) -> list[tuple[tuple[str, ...], bytes]]:
+    return [(batch.ids, batch.waveforms.numpy().tobytes()) for batch in batches]
 
 
 def test_batch_holds_each_utterance_at_its_place(cuts: CutSet, config: Config) -> None:
@@ -82,19 +87,18 @@ def test_evaluation_is_never_augmented(cuts: CutSet, config: Config) -> None:
         mp3_fraction=1.0,
     )
     loader = evaluation_loader(cuts, config)
-    assert contents(loader, 0) == contents(evaluation_loader(cuts, Config(trainer=config.trainer)), 0)
-    assert contents(loader, 0) == contents(loader, 1)
+    assert contents(loader) == contents(evaluation_loader(cuts, Config(trainer=config.trainer))) == contents(loader)
     lengths = {utterance: n for batch in loader for utterance, n in zip(batch.ids, batch.n_samples.tolist(), strict=True)}
     assert lengths == {cut.id: cut.num_samples for cut in cuts}
-    training = {u: n for b in training_loader(cuts, config) for u, n in zip(b.ids, b.n_samples.tolist(), strict=True)}
+    training = {u: n for b in training_loader(cuts, config).epoch(0) for u, n in zip(b.ids, b.n_samples.tolist(), strict=True)}
     assert all(training[utterance] != lengths[utterance] for utterance in lengths)
 
 
-def test_cache_shared_with_training_leaves_evaluation_as_it_is(cuts: CutSet, config: Config) -> None:
-    cache = AudioCache(0.01)
-    plain = contents(evaluation_loader(cuts, config), 0)
-    assert contents(training_loader(cuts, config, cache=cache), 0)
-    assert contents(evaluation_loader(cuts, config, cache=cache), 0) == plain
+def test_memory_shared_with_training_leaves_evaluation_as_it_is(cuts: CutSet, config: Config) -> None:
+    memory = AudioMemory(16000, 0.01, cuts)
+    plain = contents(evaluation_loader(cuts, config))
+    assert contents(training_loader(cuts, config, memory=memory).epoch(0))
+    assert contents(evaluation_loader(cuts, config, memory=memory)) == plain
 
 
 @pytest.mark.parametrize("batch_s", [0.1, 3.0])
@@ -106,7 +110,7 @@ def test_long_utterance_is_a_batch_by_itself(cuts: CutSet, config: Config, batch
 def test_training_batches_respect_limits_and_lose_nothing(cuts: CutSet, config: Config) -> None:
     config.augment.speed = []
     config.trainer.max_utterances = 5
-    batches = list(training_loader(cuts, config))
+    batches = list(training_loader(cuts, config).epoch(0))
     assert sorted(utterance for batch in batches for utterance in batch.ids) == sorted(cuts.ids)
     assert max(len(batch) for batch in batches) == 5
     assert all(batch.waveforms.numel() <= config.trainer.batch_s * 16000 for batch in batches)
@@ -114,46 +118,109 @@ def test_training_batches_respect_limits_and_lose_nothing(cuts: CutSet, config: 
 
 def test_training_repeats_exactly_and_epochs_differ(cuts: CutSet, config: Config) -> None:
     first, second = training_loader(cuts, config), training_loader(cuts, config)
-    assert contents(first, 0) == contents(second, 0)
-    assert contents(first, 1) == contents(second, 1)
-    assert contents(first, 0) == contents(second, 0)
-    orders = [[ids for ids, _ in contents(first, epoch)] for epoch in (0, 1)]
+    for epoch in (0, 1, 0):
+        assert contents(first.epoch(epoch)) == contents(second.epoch(epoch))
+    orders = [[ids for ids, _ in contents(first.epoch(epoch))] for epoch in (0, 1)]
     assert orders[0] != orders[1]
     config.seed = 8
-    assert contents(training_loader(cuts, config), 0) != contents(first, 0)
+    assert contents(training_loader(cuts, config).epoch(0)) != contents(first.epoch(0))
 
 
 def test_worker_processes_change_nothing(cuts: CutSet, config: Config) -> None:
+    """Neither do threads, nor whether memory keeps all, some or none: over two epochs of one stream, to the last bit."""
+    config.augment = AugmentConfig(speed=[0.9, 1.1], room_fraction=0.5, telephone_fraction=0.5)
     config.trainer.cache_gib = 0.1
-    alone = training_loader(cuts, config)
-    config.trainer.workers = 2
-    with_workers = training_loader(cuts, config)
+    expected = [contents(training_loader(cuts, config).epoch(epoch)) for epoch in (3, 4)]
     n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as a worker has: resampling sums in another order with more
-    try:
-        assert contents(with_workers, 3) == contents(alone, 3)
-    finally:
-        torch.set_num_threads(n_threads)
+    for n_workers, cache_gib in ((0, 0.0), (2, 0.1), (2, 0.0005)):
+        config.trainer.cache_gib = cache_gib
+        loader = training_loader(cuts, config, n_workers=n_workers)
+        torch.set_num_threads(3)
+        try:
+            assert [contents(loader.epoch(epoch)) for epoch in (3, 4)] == expected
+            assert torch.get_num_threads() == 3
+        finally:
+            torch.set_num_threads(n_threads)
+            loader.close()
 
 
-def test_sampler_epoch_alone_is_enough(cuts: CutSet, config: Config) -> None:
-    expected = contents(training_loader(cuts, config), 2)
-    loader = training_loader(cuts, config)
-    loader.sampler.set_epoch(2)  # type: ignore[attr-defined]
-    assert [(batch.ids, batch.waveforms.numpy().tobytes()) for batch in loader] == expected
+def test_an_epoch_can_be_entered_anywhere_and_passes_use_nothing_up(cuts: CutSet, config: Config) -> None:
+    config.augment.speed = []
+    whole = training_loader(cuts, config)
+    expected = {epoch: contents(whole.epoch(epoch)) for epoch in (1, 2)}
+    loader = training_loader(cuts, config, n_workers=1)
+    next(loader.epoch(0))  # begun and given up
+    begun = loader.epoch(1, 2)
+    assert contents(loader.epoch(1, 2)) == expected[1][2:]
+    assert contents(begun) == expected[1][2:]
+    assert contents(loader.epoch(2)) == expected[2]
+    loader.close()
+
+
+def test_workers_go_on_into_the_next_epoch(cuts: CutSet, config: Config) -> None:
+    loader = training_loader(cuts, config, n_workers=2)
+    pids = []
+    for epoch in range(3):
+        assert contents(loader.epoch(epoch))
+        pids.append({process.pid for process in multiprocessing.active_children()})
+    assert len(pids[0]) == 2
+    assert pids[0] == pids[1] == pids[2]
+    loader.close()
+    assert not multiprocessing.active_children()
+
+
+def test_workers_ignore_what_the_group_is_sent(cuts: CutSet, config: Config) -> None:
+    loader = training_loader(cuts, config, n_workers=2)
+    batches = loader.epoch(0)
+    next(batches)
+    for process in multiprocessing.active_children():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(process.pid or 0, number)
+    assert len(contents(batches)) == len(loader.order) - 1
+    loader.close()
+
+
+def test_an_error_of_a_worker_is_the_error_itself(cuts: CutSet, config: Config) -> None:
+    path = Path(cuts["corpus-004"].recording.sources[0].source)
+    path.write_bytes(b"")
+    loader = training_loader(cuts, config, n_workers=1)
+    with pytest.raises(AudioError, match=r"^utterance corpus-004: .*u4\.wav: is empty"):
+        list(loader.epoch(0))
+    loader.close()
+
+
+def test_passes_draw_nothing_that_the_network_would_draw(cuts: CutSet, config: Config) -> None:
+    state = torch.get_rng_state()
+    assert list(training_loader(cuts, config).epoch(0))
+    assert list(evaluation_loader(cuts, config))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("speeds", [[], [1.0], [0.9, 1.0, 1.1]])
-def test_cache_changes_nothing_and_keeps_its_limit(cuts: CutSet, config: Config, speeds: list[float]) -> None:
+def test_memory_changes_nothing_and_keeps_its_limit(cuts: CutSet, config: Config, speeds: list[float]) -> None:
     config.augment.speed = speeds
-    roomy, tight, none = AudioCache(0.1), AudioCache(0.0003), AudioCache(0.0)
-    loaders = [training_loader(cuts, config, cache=cache) for cache in (roomy, tight, none)]
+    path = Path(cuts["corpus-007"].recording.sources[0].source)
+    soundfile.write(path, np.random.default_rng(1).uniform(-1, 1, 16000 * 65 // 100), 16000, subtype="FLOAT")  # rounded by all
+    roomy, tight, none = (AudioMemory(16000, limit_gib, cuts) for limit_gib in (0.1, 0.0003, 0.0))
+    loaders = [training_loader(cuts, config, memory=memory) for memory in (roomy, tight, none)]
     for epoch in (0, 1):
-        results = [contents(loader, epoch) for loader in loaders]
+        results = [contents(loader.epoch(epoch)) for loader in loaders]
         assert results[0] == results[1] == results[2]
     assert roomy.n_bytes == sum(2 * cut.num_samples for cut in cuts)
-    assert 0 < tight.n_bytes <= tight.limit_bytes
+    assert 0 < tight.n_bytes <= 0.0003 * 2**30
     assert none.n_bytes == 0
+
+
+def test_what_is_kept_is_read_once_for_all_workers(cuts: CutSet, config: Config) -> None:
+    memory = AudioMemory(16000, 0.1, cuts)
+    loader = training_loader(cuts, config, memory=memory, n_workers=2)
+    expected = contents(loader.epoch(0))
+    assert memory.n_bytes == sum(2 * cut.num_samples for cut in cuts)  # kept by the workers, seen here
+    for cut in cuts:
+        Path(cut.recording.sources[0].source).unlink()
+    assert contents(loader.epoch(0)) == expected
+    assert contents(loader.epoch(1))
+    loader.close()
 
 
 def test_every_speed_is_drawn() -> None:
@@ -183,13 +250,13 @@ def test_share_of_utterances_goes_through_mp3() -> None:
 
 def test_training_audio_goes_through_mp3_and_evaluation_never(cuts: CutSet, config: Config) -> None:
     config.augment.speed = []
-    plain = {u: w for b in training_loader(cuts, config) for u, w in zip(b.ids, b.waveforms, strict=True)}
-    evaluated = contents(evaluation_loader(cuts, config), 0)
+    plain = {u: w for b in training_loader(cuts, config).epoch(0) for u, w in zip(b.ids, b.waveforms, strict=True)}
+    evaluated = contents(evaluation_loader(cuts, config))
     config.augment.mp3_kbps, config.augment.mp3_fraction = [24], 1.0
-    coded = {u: w for b in training_loader(cuts, config) for u, w in zip(b.ids, b.waveforms, strict=True)}
+    coded = {u: w for b in training_loader(cuts, config).epoch(0) for u, w in zip(b.ids, b.waveforms, strict=True)}
     assert all(plain[utterance].shape == coded[utterance].shape for utterance in plain)
     assert not any(torch.equal(plain[utterance], coded[utterance]) for utterance in plain)
-    assert contents(evaluation_loader(cuts, config), 0) == evaluated
+    assert contents(evaluation_loader(cuts, config)) == evaluated
 
 
 @pytest.mark.parametrize("sample_rate", MP3_RATES)
@@ -218,11 +285,27 @@ def test_mp3_of_almost_nothing(n_samples: int) -> None:
     assert through_mp3(np.full(n_samples, 0.1, dtype=np.float32), 16000, 24).shape == (n_samples,)
 
 
-@pytest.mark.parametrize("world_size", [1, 2])
-def test_count_is_that_of_the_loader(cuts: CutSet, config: Config, world_size: int) -> None:
-    for epoch in (0, 3):
-        loader = training_loader(cuts, config, world_size=world_size, rank=0)
-        assert count_batches(cuts, config, epoch=epoch, world_size=world_size) == len(contents(loader, epoch))
+@pytest.mark.parametrize(("world_size", "batch_s"), [(1, 6.0), (2, 6.0), (3, 2.5), (7, 6.0), (4, 1.0)])
+def test_every_epoch_has_as_many_batches_and_every_utterance_once(
+    cuts: CutSet, config: Config, world_size: int, batch_s: float
+) -> None:
+    config.trainer.batch_s = batch_s
+    orders = [TrainingOrder(cuts, config, world_size=world_size, rank=rank) for rank in range(world_size)]
+    for epoch in range(5):
+        parts = [order.epoch(epoch) for order in orders]
+        assert {len(part) for part in parts} == {len(orders[0])}
+        ids = [cut.id for part in parts for batch in part for cut in batch]
+        n_repeated = -len(cuts) % world_size if batch_s == 1.0 else 0  # where there are as many batches as utterances
+        assert len(ids) == len(cuts) + n_repeated
+        assert set(ids) == set(cuts.ids)
+        for step in zip(*parts, strict=True):
+            longest = [max(cut.duration for cut in batch) for batch in step]
+            assert all(len(batch) * most <= max(batch_s, most) for batch, most in zip(step, longest, strict=True))
+
+
+def test_more_processes_than_utterances_are_refused(cuts: CutSet, config: Config) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.devices=3: more processes than the 2 utterances"):
+        TrainingOrder(cuts.subset(first=2), config, world_size=3)
 
 
 def test_no_batch_is_larger_than_the_longest(cuts: CutSet, config: Config) -> None:
@@ -230,13 +313,12 @@ def test_no_batch_is_larger_than_the_longest(cuts: CutSet, config: Config) -> No
     assert int(trial.n_samples.max()) == int(np.ceil(max(DURATIONS_S) * 16000 / 0.9))
     loader = training_loader(cuts, config)
     for epoch in range(3):
-        loader.set_epoch(epoch)
-        assert max(batch.waveforms.shape[1] for batch in loader) <= trial.waveforms.shape[1]
+        assert max(batch.waveforms.shape[1] for batch in loader.epoch(epoch)) <= trial.waveforms.shape[1]
 
 
 def test_utterances_that_are_too_long_are_reported(cuts: CutSet, config: Config, caplog: pytest.LogCaptureFixture) -> None:
     config.trainer.max_duration_s = 1.7
-    n_kept = sum(len(batch) for batch in training_loader(cuts, config))
+    n_kept = sum(len(batch) for batch in training_loader(cuts, config).epoch(0))
     assert n_kept == sum(duration <= 1.7001 for duration in DURATIONS_S) < len(DURATIONS_S)
     assert f"{len(DURATIONS_S) - n_kept} of 30 training utterances are longer than 1.7 s" in caplog.text
     assert "corpus-029 (1.8 s)" in caplog.text
@@ -249,7 +331,7 @@ def test_utterances_that_are_too_long_are_reported(cuts: CutSet, config: Config,
 def test_few_utterances_and_many_buckets(cuts: CutSet, config: Config, n_cuts: int, buckets: int) -> None:
     config.trainer.buckets = buckets
     few = cuts.subset(first=n_cuts)
-    assert sum(len(batch) for batch in training_loader(few, config)) == n_cuts
+    assert sum(len(batch) for batch in training_loader(few, config).epoch(0)) == n_cuts
 
 
 def test_broken_audio_names_utterance_and_file(cuts: CutSet, config: Config) -> None:
@@ -262,11 +344,11 @@ def test_broken_audio_names_utterance_and_file(cuts: CutSet, config: Config) -> 
 def test_cuts_of_other_tools_are_read_through_lhotse(cuts: CutSet) -> None:
     cut = cuts["corpus-010"]
     expected = load_audio(cut.recording.sources[0].source, 16000)
-    joined = SpeechDataset(16000)[CutSet.from_cuts([cut.append(cut)])]
+    joined = SpeechDataset(AudioMemory(16000)).read(Work([cut.append(cut)]))
     np.testing.assert_allclose(joined.waveforms[0], np.concatenate([expected, expected]), atol=1e-6)
-    slower = SpeechDataset(16000)[CutSet.from_cuts([cut.perturb_speed(0.9)])]
+    slower = SpeechDataset(AudioMemory(16000)).read(Work([cut.perturb_speed(0.9)]))
     assert int(slower.n_samples) == pytest.approx(len(expected) / 0.9, abs=2)
-    part = SpeechDataset(8000)[CutSet.from_cuts([cut.truncate(offset=0.25, duration=0.5)])]
+    part = SpeechDataset(AudioMemory(8000)).read(Work([cut.truncate(offset=0.25, duration=0.5)]))
     assert int(part.n_samples) == 4000
 
 

@@ -365,9 +365,7 @@ def test_ranges_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_training_batches_are_those_of_the_chain_and_repeat(cuts: CutSet, noise_folder: Path) -> None:
     config = configured("augment=robust", f"augment.noise=[white,babble,{noise_folder}]", "trainer.cache_gib=0.1")
     loaders = [training_loader(cuts, config) for _ in range(2)]
-    for loader in loaders:
-        loader.set_epoch(4)
-    batches = [list(loader) for loader in loaders]
+    batches = [list(loader.epoch(4)) for loader in loaders]
     chain = build_chain(config, cuts)
     for first, second in zip(*batches, strict=True):
         assert torch.equal(first.waveforms, second.waveforms)

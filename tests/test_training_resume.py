@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,14 +15,13 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from beeps import assert_equal_weights, small_config, weights, write_beeps
 from lightning.pytorch import Trainer
 from safetensors.torch import load_file
 
 from asr.config import Config
 from asr.config_mapping import to_yaml
-from asr.errors import ConfigError, DataError, StorageError, TrainingDiverged
+from asr.errors import ConfigError, DataError, Failure, StorageError, TrainingDiverged
 from asr.files import locked
 from asr.training import train
 from asr.training.module import SpeechModule
@@ -52,8 +52,13 @@ def test_two_runs_give_the_same_weights_and_another_seed_does_not(corpus: Path, 
 
 @pytest.mark.parametrize(
     ("stop_step", "overrides"),
-    [(2, []), (7, []), (7, ["trainer.average_epochs=0.5", "augment=robust", "augment.mp3_kbps=[]", "model.cnn.norm=batch"])],
-    ids=["early", "late", "averaged and augmented"],
+    [
+        (2, []),
+        (7, []),
+        (7, ["trainer.average_epochs=0.5", "augment=robust", "augment.mp3_kbps=[]", "model.cnn.norm=batch"]),
+        (27, ["trainer.epochs=3", "trainer.workers=2", "augment.speed=[0.9,1.1]"]),
+    ],
+    ids=["early", "late", "averaged and augmented", "third epoch, with workers"],
 )
 def test_a_stopped_run_resumes_to_the_same_weights(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_step: int, overrides: list[str]
@@ -187,12 +192,24 @@ def test_what_cannot_be_resumed_is_said(corpus: Path, tmp_path: Path) -> None:
         train(small_config(corpus, tmp_path / "run"))
 
 
-@pytest.mark.slow
-def test_two_processes_stop_together(corpus: Path, tmp_path: Path) -> None:
-    """SIGTERM to the main process alone: both save and end, and nothing is left behind."""
-    overrides = yaml.safe_load(to_yaml(small_config(corpus, tmp_path / "run", "trainer.epochs=5000", "trainer.devices=2")))
+def group_lives(number: int) -> bool:
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("overrides", "to_group"),
+    [(["trainer.workers=2"], True), pytest.param(["trainer.devices=2", "trainer.workers=1"], False, marks=pytest.mark.slow)],
+    ids=["one process and its workers", "two processes"],
+)
+def test_processes_stop_together(corpus: Path, tmp_path: Path, overrides: list[str], to_group: bool) -> None:
+    """SIGTERM to the group, as by a scheduler, or to the main process alone: all is saved, and nothing is left behind."""
+    config = small_config(corpus, tmp_path / "run", "trainer.epochs=5000", *overrides)
     settings = tmp_path / "settings.yaml"
-    settings.write_text(yaml.safe_dump(overrides))
+    settings.write_text(to_yaml(config))
     script = tmp_path / "script.py"
     script.write_text(
         "import sys, yaml\nfrom asr.config_mapping import from_mapping\nfrom asr.training import train\n"
@@ -203,7 +220,10 @@ def test_two_processes_stop_together(corpus: Path, tmp_path: Path) -> None:
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.terminate()
+    if to_group:
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        process.terminate()
     try:
         code = process.wait(60)
     finally:
@@ -212,9 +232,25 @@ def test_two_processes_stop_together(corpus: Path, tmp_path: Path) -> None:
     text = (tmp_path / "log").read_text()
     assert code == 130, text
     assert "Traceback" not in text
-    time.sleep(3)
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    deadline = time.monotonic() + 20
+    while group_lives(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not group_lives(process.pid)
+
+
+def test_a_lost_worker_is_named(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = SpeechModule.training_step
+
+    def step(self: SpeechModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        for process in multiprocessing.active_children():
+            process.kill()
+        time.sleep(0.2)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(SpeechModule, "training_step", step)
+    with pytest.raises(Failure, match=r"process that reads audio was lost .*worker.*trainer\.workers"):
+        train(replace(config, trainer=replace(config.trainer, workers=1)))
+    assert not multiprocessing.active_children()
 
 
 def test_a_request_to_stop_is_not_lost_while_the_processes_decide(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

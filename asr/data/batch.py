@@ -46,3 +46,7 @@ class Batch:
             waveforms=self.waveforms.to(device, non_blocking=non_blocking),
             n_samples=self.n_samples.to(device, non_blocking=non_blocking),
         )
+
+    def pin_memory(self) -> Batch:
+        """Return the batch where a GPU can fetch it by itself."""
+        return replace(self, waveforms=self.waveforms.pin_memory(), n_samples=self.n_samples.pin_memory())

@@ -1,15 +1,18 @@
-"""Utterances to padded batches: decoded audio kept in memory, perturbed, and the order of an epoch.
+"""Utterances to padded batches: read, perturbed, and made ahead by processes beside the one that trains.
 
-Everything random here follows from the seed, the epoch and the utterance's id, so a run repeats whatever the number of worker
-processes: exactly where all have as many threads (a worker has one), to the last bit of resampling otherwise.
+Everything random here follows from the seed, the epoch and the utterance's id, audio is rounded to 16 bits whether memory keeps
+it or not, and each utterance is computed in one thread: a run repeats to the last bit, whatever the number of worker processes
+and the size of the memory.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-import warnings
-from collections.abc import Iterator, Sequence
+import gc
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,108 +23,204 @@ from asr.config import AugmentConfig, Config
 from asr.data.batch import Batch
 from asr.data.chain import Chain, build_chain
 from asr.data.manifest import transcript
-from asr.data.reading import AudioCache
-from asr.errors import DataError
+from asr.data.order import EvaluationBatches, TrainingOrder, short_enough
+from asr.data.reading import AudioMemory
+from asr.errors import AsrError
 
 if TYPE_CHECKING:
     from lhotse import CutSet
     from lhotse.cut import Cut
-    from lhotse.dataset import DynamicBucketingSampler
 
-logger = logging.getLogger(__name__)
+_AHEAD = 2  # batches that each worker makes before they are asked for
 
 
-class SpeechDataset(Dataset[Batch]):
-    """Turns the cuts that a sampler chose into a :class:`Batch`.
+@dataclass(frozen=True)
+class Work:
+    """What makes a batch: its utterances, and the epoch (from 0) whose augmentation they have."""
+
+    cuts: Sequence[Cut]
+    epoch: int = 0
+
+
+class SpeechDataset(Dataset["Batch | AsrError"]):
+    """Makes batches.
 
     Parameters
     ----------
-    sample_rate
-        Rate of the waveforms (Hz).
+    memory
+        Reads audio, and keeps it.
     chain
         Effects that each utterance goes through; nothing leaves it as it was recorded.
-    cache
-        Where decoded audio is kept.
     """
 
-    def __init__(self, sample_rate: int, *, chain: Chain | None = None, cache: AudioCache | None = None) -> None:
-        self.sample_rate = sample_rate
+    def __init__(self, memory: AudioMemory, chain: Chain | None = None) -> None:
+        self.memory = memory
         self.chain = chain
-        self.epoch = 0
-        self.cache = cache if cache is not None else AudioCache(0.0)
 
-    def __getitem__(self, cuts: CutSet) -> Batch:
-        """Read a batch.
+    def __getitem__(self, work: Work) -> Batch | AsrError:
+        """Make a batch; what is wrong with an utterance is returned, for raising in the process that asked."""
+        try:
+            return self.read(work)
+        except AsrError as error:
+            return error
+
+    def read(self, work: Work) -> Batch:
+        """Make a batch.
 
         Raises
         ------
         AudioError
             An utterance cannot be read; the message names it and its file.
         """
-        waveforms = [self._waveform(cut) for cut in cuts]
+        with _one_thread():
+            waveforms = [self._waveform(cut, work.epoch) for cut in work.cuts]
         n_samples = torch.tensor([len(waveform) for waveform in waveforms], dtype=torch.int64)
         padded = torch.zeros(len(waveforms), int(n_samples.max()))
         for row, waveform in zip(padded, waveforms, strict=True):
             row[: len(waveform)] = torch.from_numpy(waveform)
-        ids = tuple(cut.id for cut in cuts)
-        return Batch(ids, padded, n_samples, tuple(transcript(cut) for cut in cuts), self.sample_rate)
+        ids = tuple(cut.id for cut in work.cuts)
+        return Batch(ids, padded, n_samples, tuple(map(transcript, work.cuts)), self.memory.sample_rate)
 
-    def _waveform(self, cut: Cut) -> np.ndarray:
+    def _waveform(self, cut: Cut, epoch: int) -> np.ndarray:
         """``(sample,)`` float32 of one utterance."""
-        waveform = self.cache.read(cut, self.sample_rate)
-        return waveform if self.chain is None else self.chain(waveform, cut.id, self.epoch)
+        waveform = self.memory.read(cut)
+        return waveform if self.chain is None else self.chain(waveform, cut.id, epoch)
 
 
-class SpeechLoader(DataLoader[Batch]):
-    """A :class:`torch.utils.data.DataLoader` of batches whose dataset follows the sampler's epoch."""
-
-    dataset: SpeechDataset
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch (from 0) whose order and augmentation the next iteration has."""
-        if hasattr(self.sampler, "set_epoch"):
-            self.sampler.set_epoch(epoch)
-        self.dataset.epoch = epoch
-
-    def __iter__(self) -> Any:
-        self.dataset.epoch = getattr(self.sampler, "epoch", self.dataset.epoch)
-        return super().__iter__()
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute in one thread, as a worker does: resampling sums in another order with more."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
-class EvaluationBatches:
-    """Every utterance exactly once, the longest first, so that a lack of memory shows at once.
+class SpeechLoader(DataLoader["Batch | AsrError"]):
+    """Batches of given work, in its order, made here or by worker processes that stay until :meth:`close`.
+
+    Workers see no Ctrl-C and no SIGTERM: the process that they work for has those too, and ends them.
 
     Parameters
     ----------
-    cuts
-        The utterances.
-    batch_s
-        Audio in a batch at most, padding included, in seconds; a longer utterance is a batch by itself.
-    max_utterances
-        Utterances in a batch at most.
-    world_size, rank
-        Batch ``i`` belongs to the process with ``rank == i % world_size``. Batches are made small enough that each process
-        has one, if there are as many utterances.
+    dataset
+        Makes the batches.
+    work
+        What to make.
+    n_workers
+        Processes beside this one; 0 makes each batch when it is asked for.
+    pinned
+        Put batches where a GPU can fetch them by itself.
     """
 
-    def __init__(self, cuts: CutSet, batch_s: float, max_utterances: int, *, world_size: int = 1, rank: int = 0) -> None:
-        from lhotse import CutSet
+    def __init__(self, dataset: SpeechDataset, work: Iterable[Work], *, n_workers: int = 0, pinned: bool = False) -> None:
+        super().__init__(
+            dataset,
+            sampler=work,
+            batch_size=None,
+            num_workers=n_workers,
+            prefetch_factor=_AHEAD if n_workers else None,
+            persistent_workers=n_workers > 0,
+            multiprocessing_context="fork" if n_workers else None,  # they share the memory of decoded audio
+            worker_init_fn=_settle,
+            pin_memory=pinned,
+            generator=torch.Generator(),  # else each pass would draw from the numbers that masks and dropout draw from
+        )
 
-        max_utterances = max(1, min(max_utterances, len(cuts) // world_size))
-        batches: list[list[Cut]] = []
-        for cut in sorted(cuts, key=lambda cut: (-cut.duration, cut.id)):
-            current = batches[-1] if batches else []
-            if current and len(current) < max_utterances and (len(current) + 1) * current[0].duration <= batch_s:
-                current.append(cut)
-            else:
-                batches.append([cut])
-        self._batches = [CutSet.from_cuts(batch) for batch in batches[rank::world_size]]
+    def __iter__(self) -> Any:
+        with _signals_held():  # a worker never lets them go again
+            batches = super().__iter__()
+        return map(_raised, batches)
 
-    def __len__(self) -> int:
-        return len(self._batches)
+    def close(self) -> None:
+        """End the workers."""
+        if self._iterator is not None and self.num_workers:
+            self._iterator._shutdown_workers()  # type: ignore[attr-defined]
+        self._iterator = None
 
-    def __iter__(self) -> Iterator[CutSet]:
-        return iter(self._batches)
+
+def _settle(worker_id: int) -> None:
+    """Leave alone what the parent process holds: looking through it for garbage would copy it into each worker."""
+    gc.freeze()
+
+
+def _raised(made: Batch | AsrError) -> Batch:
+    if isinstance(made, AsrError):
+        raise made
+    return made
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class TrainingLoader:
+    """The batches of all epochs, out of one stream: while an epoch ends, workers make the first batches of the next.
+
+    Parameters
+    ----------
+    dataset
+        Makes the batches.
+    order
+        Of the batches.
+    n_epochs
+        Epochs of the whole run.
+    n_workers, pinned
+        As for :class:`SpeechLoader`.
+    """
+
+    def __init__(
+        self, dataset: SpeechDataset, order: TrainingOrder, n_epochs: int, *, n_workers: int = 0, pinned: bool = False
+    ) -> None:
+        self.dataset = dataset
+        self.order = order
+        self.n_epochs = n_epochs
+        self.n_workers = n_workers
+        self.pinned = pinned
+        self._loader: SpeechLoader | None = None
+        self._stream: Iterator[Batch] = iter(())
+        self._place: tuple[int, int] | None = None  # epoch and batch of the stream's next one
+
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch.
+
+        Parameters
+        ----------
+        number
+            Of the epoch, from 0.
+        skip
+            Batches to leave out at its beginning.
+        """
+        for done in range(skip, len(self.order)):
+            if self._place != (number, done):
+                self._open(number, done)
+            batch = next(self._stream)
+            self._place = (number, done + 1) if done + 1 < len(self.order) else (number + 1, 0)
+            yield batch
+
+    def _open(self, epoch: int, skip: int) -> None:
+        """Begin a stream at a batch of an epoch."""
+        self.close()
+        self._loader = SpeechLoader(self.dataset, self._work(epoch, skip), n_workers=self.n_workers, pinned=self.pinned)
+        self._stream = iter(self._loader)
+
+    def _work(self, first: int, skip: int) -> Iterator[Work]:
+        for epoch in range(first, max(self.n_epochs, first + 1)):
+            for cuts in islice(self.order.epoch(epoch), skip if epoch == first else 0, None):
+                yield Work(cuts, epoch)
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._loader is not None:
+            self._loader.close()
+        self._loader, self._stream, self._place = None, iter(()), None
 
 
 def training_loader(
@@ -129,10 +228,12 @@ def training_loader(
     config: Config,
     *,
     chain: Chain | None = None,
-    cache: AudioCache | None = None,
+    memory: AudioMemory | None = None,
+    n_workers: int = 0,
+    pinned: bool = False,
     world_size: int = 1,
     rank: int = 0,
-) -> SpeechLoader:
+) -> TrainingLoader:
     """Shuffled batches of similar durations, perturbed.
 
     Parameters
@@ -143,8 +244,10 @@ def training_loader(
         Its ``trainer``, ``augment``, ``frontend`` and ``seed`` decide.
     chain
         The effects; by default those of the configuration.
-    cache
+    memory
         Decoded audio that other loaders share; by default one of ``trainer.cache_gib`` for this loader.
+    n_workers, pinned
+        As for :class:`SpeechLoader`.
     world_size, rank
         Number of processes that train together, and which of them this is.
 
@@ -154,20 +257,23 @@ def training_loader(
         No utterance is short enough, or ``augment.noise`` cannot be used.
     AudioError
         Noise cannot be read.
+    ConfigError
+        There are more processes than utterances, or memory cannot be had.
     """
     chain = build_chain(config, cuts) if chain is None else chain
-    cache = AudioCache(config.trainer.cache_gib) if cache is None else cache
-    dataset = SpeechDataset(config.frontend.sample_rate, chain=chain, cache=cache)
-    sampler = _training_sampler(short_enough(cuts, config), config, world_size, rank)
-    return _loader(dataset, sampler, config.trainer.workers)
+    cuts = short_enough(cuts, config)
+    memory = AudioMemory(config.frontend.sample_rate, config.trainer.cache_gib, cuts) if memory is None else memory
+    order = TrainingOrder(cuts, config, world_size=world_size, rank=rank)
+    return TrainingLoader(SpeechDataset(memory, chain), order, config.trainer.epochs, n_workers=n_workers, pinned=pinned)
 
 
 def evaluation_loader(
     cuts: CutSet,
     config: Config,
     *,
-    cache: AudioCache | None = None,
-    batch_s: float | None = None,
+    memory: AudioMemory | None = None,
+    n_workers: int = 0,
+    pinned: bool = False,
     world_size: int = 1,
     rank: int = 0,
 ) -> SpeechLoader:
@@ -179,45 +285,17 @@ def evaluation_loader(
         The utterances, of any length.
     config
         Its ``trainer`` and ``frontend`` decide.
-    cache
+    memory
         Where decoded audio is kept for the next pass; by default nowhere.
-    batch_s
-        Audio in a batch, padding included, in seconds; by default ``trainer.batch_s``.
+    n_workers, pinned
+        As for :class:`SpeechLoader`.
     world_size, rank
         As for :func:`training_loader`.
     """
     trainer = config.trainer
-    batches = EvaluationBatches(cuts, batch_s or trainer.batch_s, trainer.max_utterances, world_size=world_size, rank=rank)
-    return _loader(SpeechDataset(config.frontend.sample_rate, cache=cache), batches, trainer.workers)
-
-
-def short_enough(cuts: CutSet, config: Config) -> CutSet:
-    """Keep the utterances of at most ``trainer.max_duration_s`` and report the others.
-
-    Raises
-    ------
-    DataError
-        None is left.
-    """
-    from lhotse import CutSet
-
-    limit = config.trainer.max_duration_s
-    kept = [cut for cut in cuts if cut.duration <= limit]
-    long = [cut for cut in cuts if cut.duration > limit]
-    if long:
-        named = ", ".join(f"{cut.id} ({cut.duration:.1f} s)" for cut in long[:5]) + (", ..." if len(long) > 5 else "")
-        n_all = len(long) + len(kept)
-        logger.warning("%d of %d training utterances are longer than %g s, left out: %s", len(long), n_all, limit, named)
-    if not kept:
-        raise DataError(f"all {len(long)} training utterances are longer than trainer.max_duration_s = {limit:g} s; raise it")
-    return CutSet.from_cuts(kept)
-
-
-def count_batches(cuts: CutSet, config: Config, *, epoch: int = 0, world_size: int = 1) -> int:
-    """Count the batches that :func:`training_loader` gives each process in an epoch; no audio is read."""
-    sampler = _training_sampler(short_enough(cuts, config), config, world_size, rank=0)
-    sampler.set_epoch(epoch)
-    return sum(1 for _ in sampler)
+    batches = EvaluationBatches(cuts, trainer.batch_s, trainer.max_utterances, world_size=world_size, rank=rank)
+    dataset = SpeechDataset(AudioMemory(config.frontend.sample_rate) if memory is None else memory)
+    return SpeechLoader(dataset, [Work(batch) for batch in batches], n_workers=n_workers, pinned=pinned)
 
 
 def longest_batch(cuts: CutSet, config: Config) -> Batch:
@@ -228,47 +306,9 @@ def longest_batch(cuts: CutSet, config: Config) -> Batch:
     AudioError
         One of them cannot be read.
     """
-    from lhotse import CutSet
-
     limits = config.trainer
     ranked = sorted(short_enough(cuts, config), key=lambda cut: (-cut.duration, cut.id))
     n_rows = min(max(1, int(limits.batch_s / ranked[0].duration)), limits.max_utterances)
-    slowest = min([1.0, *config.augment.speed])
     rate = config.frontend.sample_rate
-    dataset = SpeechDataset(rate, chain=Chain(AugmentConfig(speed=[slowest]), rate))
-    return dataset[CutSet.from_cuts(ranked[:n_rows])]
-
-
-def _loader(dataset: SpeechDataset, sampler: Any, n_workers: int) -> SpeechLoader:
-    return SpeechLoader(
-        dataset, sampler=sampler, batch_size=None, num_workers=n_workers, prefetch_factor=4 if n_workers else None
-    )
-
-
-def _training_sampler(cuts: CutSet, config: Config, world_size: int, rank: int) -> DynamicBucketingSampler:
-    from lhotse.dataset import DynamicBucketingSampler
-
-    trainer = config.trainer
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*eagerly read CutSet")
-        return DynamicBucketingSampler(
-            cuts,
-            max_duration=trainer.batch_s,
-            max_cuts=trainer.max_utterances,
-            duration_bins=_duration_bins([cut.duration for cut in cuts], trainer.buckets),
-            shuffle=True,
-            drop_last=False,
-            # lhotse shuffles within this buffer; manifests are ordered by speaker, so it has to hold them whole.
-            buffer_size=max(len(cuts), 1000),
-            world_size=world_size,
-            rank=rank,
-            seed=config.seed,
-        )
-
-
-def _duration_bins(durations: Sequence[float], n_buckets: int) -> list[float]:
-    """Upper bounds of all buckets but the last, such that each bucket holds about the same amount of audio."""
-    ordered = np.sort(np.asarray(durations, dtype=np.float64))
-    share = np.cumsum(ordered) / ordered.sum()
-    bounds = {float(ordered[min(int(np.searchsorted(share, k / n_buckets)), len(ordered) - 1)]) for k in range(1, n_buckets)}
-    return sorted(bound for bound in bounds if bound > ordered[0]) or [math.nextafter(float(ordered[-1]), math.inf)]
+    slowest = Chain(AugmentConfig(speed=[min([1.0, *config.augment.speed])]), rate)
+    return SpeechDataset(AudioMemory(rate), slowest).read(Work(ranked[:n_rows]))

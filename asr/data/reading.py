@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
+import mmap
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from asr.audio import load_audio
-from asr.errors import AudioError
+from asr.errors import AudioError, ConfigError
 from asr.mixing import to_mono
 from asr.resampling import resample
 
@@ -26,40 +28,56 @@ def to_int16(waveform: np.ndarray) -> np.ndarray:
 
 def from_int16(samples: np.ndarray) -> np.ndarray:
     """Return ``(sample,)`` int16 as float32 in [-1, 1]."""
-    return samples.astype(np.float32) / _INT16_SCALE
+    waveform: np.ndarray = np.multiply(samples, 1 / _INT16_SCALE, dtype=np.float32)  # a power of two: exact
+    return waveform
 
 
-class AudioCache:
-    """Decoded waveforms as 16-bit integers, the least recently used ones dropped when the limit is reached.
+class AudioMemory:
+    """Decoded audio as 16-bit integers, in memory that worker processes share; who first needs an utterance reads it for all.
+
+    What is once kept stays: a shuffled epoch comes back to all utterances equally late, so dropping some for others gains
+    nothing. Audio is rounded to 16 bits whether it is kept or not, so that the limit changes no result; that of wav and FLAC
+    files of 16 bits stays as it is.
 
     Parameters
     ----------
+    sample_rate
+        Rate of the waveforms (Hz).
     limit_gib
         Memory to use at most, in GiB; 0 keeps nothing. An hour at 16 kHz takes 0.11 GiB.
+    cuts
+        What to keep, as far as the limit reaches, in this order. Others are read each time.
+
+    Raises
+    ------
+    ConfigError
+        The machine refuses the memory.
     """
 
-    def __init__(self, limit_gib: float) -> None:
-        self.limit_bytes = int(limit_gib * 2**30)
-        self.n_bytes = 0
-        self._entries: OrderedDict[str, np.ndarray] = OrderedDict()
+    def __init__(self, sample_rate: int, limit_gib: float = 0.0, cuts: Iterable[Cut] = ()) -> None:
+        self.sample_rate = sample_rate
+        room = int(limit_gib * 2**30)
+        self._places: dict[str, tuple[int, int, int]] = {}
+        end = 0
+        for cut in cuts if room else ():
+            key, size = _key(cut), math.ceil(cut.duration * sample_rate) + sample_rate // 100
+            if 2 * (end + size) <= room and key not in self._places:
+                self._places[key] = (len(self._places), end, end + size)
+                end += size
+        n_places = len(self._places)
+        try:
+            memory = mmap.mmap(-1, max(1, 8 * n_places + 2 * end))  # a forked process has it in common with this one
+        except (OSError, ValueError, OverflowError) as error:
+            raise ConfigError(f"trainer.cache_gib={limit_gib:g}: the machine does not give that memory ({error})") from error
+        self._lengths = np.frombuffer(memory, np.int64, n_places)  # of what is kept, in samples; 0 until it is read
+        self._samples = np.frombuffer(memory, np.int16, end, offset=8 * n_places)
 
-    def get(self, key: str) -> np.ndarray | None:
-        """Return ``(sample,)`` int16, or nothing if it is not kept."""
-        samples = self._entries.get(key)
-        if samples is not None:
-            self._entries.move_to_end(key)
-        return samples
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of audio kept by now."""
+        return 2 * int(self._lengths.sum())
 
-    def put(self, key: str, samples: np.ndarray) -> None:
-        """Keep ``(sample,)`` int16."""
-        if samples.nbytes > self.limit_bytes or key in self._entries:
-            return
-        self._entries[key] = samples
-        self.n_bytes += samples.nbytes
-        while self.n_bytes > self.limit_bytes:
-            self.n_bytes -= self._entries.popitem(last=False)[1].nbytes
-
-    def read(self, cut: Cut, sample_rate: int) -> np.ndarray:
+    def read(self, cut: Cut) -> np.ndarray:
         """Return ``(sample,)`` float32 of a cut, from memory where it is kept.
 
         Raises
@@ -67,16 +85,19 @@ class AudioCache:
         AudioError
             It cannot be read; the message names the utterance and its file.
         """
-        key = f"{cut.id} {_plain_file(cut)} {cut.start} {cut.duration} {sample_rate}"
-        samples = self.get(key)
-        if samples is None:
-            waveform = read_cut(cut, sample_rate)
-            if not self.limit_bytes:
-                return waveform
-            # The first epoch takes the rounded samples too: every epoch sees the same audio.
-            samples = to_int16(waveform)
-            self.put(key, samples)
+        index, start, end = self._places.get(_key(cut), (0, 0, 0))
+        if end and (n_samples := int(self._lengths[index])):
+            return from_int16(self._samples[start : start + n_samples])
+        samples = to_int16(read_cut(cut, self.sample_rate))
+        if len(samples) <= end - start:
+            # Another process may do the same at the same time. The length comes last: it says that the samples are there.
+            self._samples[start : start + len(samples)] = samples
+            self._lengths[index] = len(samples)
         return from_int16(samples)
+
+
+def _key(cut: Cut) -> str:
+    return f"{cut.id} {_plain_file(cut)} {cut.start} {cut.duration}"
 
 
 def read_cut(cut: Cut, sample_rate: int) -> np.ndarray:

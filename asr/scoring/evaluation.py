@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asr.data.batches import EvaluationBatches, SpeechDataset
 from asr.data.manifest import transcript
+from asr.data.order import EvaluationBatches
+from asr.data.reading import read_cut
 from asr.decoding import Decoder, Hypothesis
 from asr.decoding.confidence import Calibration
 from asr.decoding.hypothesis import Word
@@ -27,7 +28,6 @@ from asr.scoring.times import TimeErrors, time_errors
 
 if TYPE_CHECKING:
     from lhotse import CutSet
-    from lhotse.cut import Cut
 
 _MAX_UTTERANCES = 256
 
@@ -224,21 +224,13 @@ def read_batches(
     cuts: CutSet, model: SpeechModel, batch_s: float, left_out: dict[str, str]
 ) -> Iterator[tuple[list[str], list[np.ndarray]]]:
     """Yield ids and waveforms; an utterance that cannot be read goes to ``left_out``, and the others go on."""
-    dataset = SpeechDataset(model.frontend.config.sample_rate)
     for batch in EvaluationBatches(cuts, batch_s, _MAX_UTTERANCES):
         ids, waveforms = [], []
         for cut in batch:
             try:
-                waveforms.append(_read(dataset, cut))
+                waveforms.append(read_cut(cut, model.frontend.config.sample_rate))
                 ids.append(cut.id)
             except AudioError as error:
                 left_out[cut.id] = str(error)
         if ids:
             yield ids, waveforms
-
-
-def _read(dataset: SpeechDataset, cut: Cut) -> np.ndarray:
-    from lhotse import CutSet
-
-    waveform: np.ndarray = dataset[CutSet.from_cuts([cut])].waveforms[0].numpy()
-    return waveform

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from asr.errors import StorageError
@@ -141,26 +140,3 @@ class Checkpoints(Callback):
             if trainer.is_global_zero:
                 partial.unlink(missing_ok=True)
         self.saved_at = time.monotonic()
-
-
-class RandomState(Callback):
-    """Carry torch's random states, which SpecAugment (the CPU's) and dropout (the device's) draw from, through checkpoints."""
-
-    def __init__(self) -> None:
-        self.loaded: dict[str, Any] = {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.loaded = state_dict
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.loaded:
-            torch.set_rng_state(self.loaded["torch"])
-            # A run that goes on elsewhere draws other numbers, which is as good.
-            if pl_module.device.type == "cuda" and self.loaded.get("cuda") is not None:
-                torch.cuda.set_rng_state(self.loaded["cuda"], pl_module.device)
-            self.loaded = {}
-        if trainer.global_rank:  # the processes start with one state, and would all draw the same masks
-            torch.manual_seed(int(torch.randint(2**62, ())) + trainer.global_rank)

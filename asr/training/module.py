@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import nn
@@ -188,6 +189,9 @@ class SpeechModule(LightningModule):
             self.trial_batch = None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # What masks and dropout draw follows from the batch's place in the run, so a resumed run draws the same on every rank.
+        place = (self.config.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         self.crf_begun = self.global_step >= self.config.optim.crf_after_fraction * self.total_steps
         ramp = self.config.augment.ramp_fraction * self.total_steps
         for module in self.modules():

@@ -39,3 +39,17 @@ def failure_of_another(trainer: Trainer) -> Failure:
         if code > 0:
             failure.exit_code = code
     return failure
+
+
+def lost_worker(error: RuntimeError) -> bool:
+    """Say whether an error means that a process that makes batches ended by itself."""
+    return str(error).startswith("DataLoader worker")
+
+
+def failure_of_worker(error: RuntimeError) -> Failure:
+    """Return the error to end with after such a process was lost."""
+    reason = " ".join(str(error).split())
+    return Failure(
+        f"a process that reads audio was lost ({reason}); the last checkpoint is kept. Where memory, or the shared memory "
+        "(/dev/shm) of a container, was short, lower trainer.workers or trainer.batch_s"
+    )

@@ -55,7 +55,6 @@ class Progress(Callback):
         """Start the clock and the bar of an epoch."""
         self.close()
         self.epoch_start = self.shown = self.batch_end = time.monotonic()
-        self.epoch_steps = 0
         if self.kind == "bar" and trainer.is_global_zero:
             self.bar = tqdm(total=self.epoch_batches, desc=f"epoch {trainer.current_epoch + 1}/{self.epochs}", leave=False)
 
@@ -68,16 +67,15 @@ class Progress(Callback):
         pl_module.trained_s += now - self.batch_end
         self.batch_end = now
         self.steps_here += 1
-        self.epoch_steps += 1
         if not trainer.is_global_zero or self.kind == "none":
             return
         if self.bar is not None:
             self.bar.set_postfix_str(self.describe(trainer, pl_module), refresh=False)
-            self.bar.update()
+            self.bar.update(batch_idx + 1 - self.bar.n)  # a resumed epoch begins in its middle
         elif now - self.shown > PLAIN_INTERVAL_S:
             self.shown = now
             logger.info(
-                f"epoch {trainer.current_epoch + 1}/{self.epochs} batch {self.epoch_steps}/{self.epoch_batches} "
+                f"epoch {trainer.current_epoch + 1}/{self.epochs} batch {batch_idx + 1}/{self.epoch_batches} "
                 f"{self.describe(trainer, pl_module)}"
             )
 

@@ -23,7 +23,7 @@ from asr.card import build_card
 from asr.config import Config
 from asr.config_mapping import to_yaml
 from asr.crf import perplexity
-from asr.data.batches import count_batches, evaluation_loader, longest_batch
+from asr.data.batches import evaluation_loader, longest_batch
 from asr.data.manifest import read_manifest, transcript
 from asr.data.validate import read_synthesisers
 from asr.errors import ConfigError, StorageError
@@ -32,13 +32,13 @@ from asr.model.acoustic import SpeechModel
 from asr.model.device import has_bfloat16
 from asr.package import ModelPackage, check_replaceable, write_package
 from asr.text import Tokenizer, build_tokenizer
-from asr.training.checkpoints import LAST, Checkpoints, RandomState, Stopped
+from asr.training.checkpoints import LAST, Checkpoints, Stopped
 from asr.training.checks import check_transcripts, leave_out_untrainable, name_unfit
 from asr.training.data import SpeechData
 from asr.training.gradient_flow import GradientFlow
 from asr.training.module import SpeechModule
 from asr.training.pretrained import read_pretrained, start_from
-from asr.training.processes import failure_of_another, lost_another
+from asr.training.processes import failure_of_another, failure_of_worker, lost_another, lost_worker
 from asr.training.progress import Progress, show_time
 from asr.training.resume import SETTINGS, find_checkpoint, read_tokenizer
 
@@ -95,13 +95,13 @@ def train(config: Config) -> int:
         if dev is not None:
             name_unfit(dev, config, tokenizer, sized)
         report = folder / "left-out.jsonl" if is_main else None
-        data = SpeechData(leave_out_untrainable(cuts, config, tokenizer, sized, report), dev, config)
-        epoch_batches = count_batches(data.train, config, world_size=config.trainer.devices)
-        module = SpeechModule(config, tokenizer, total_steps=epoch_batches * config.trainer.epochs)
+        trainable = leave_out_untrainable(cuts, config, tokenizer, sized, report)
+        data = SpeechData(trainable, dev, config, on_gpu=uses_gpu(config))
+        module = SpeechModule(config, tokenizer, total_steps=data.epoch_batches * config.trainer.epochs)
         if pretrained is not None:
             start_from(module, pretrained)
-        announce(config, data, module, epoch_batches, precision)
-        trainer, checkpoints = build_trainer(config, data, epoch_batches, precision)
+        announce(config, data, module, precision)
+        trainer, checkpoints = build_trainer(config, data, precision)
         prepare_statistics(module, data, resume_from)
         prepare_denominator(module, data, resume_from)
         module.trial_batch = longest_batch(data.train, config)
@@ -184,14 +184,23 @@ def fit(trainer: Trainer, module: SpeechModule, data: SpeechData, resume_from: P
     except RuntimeError as error:
         if trainer.world_size > 1 and lost_another(error):
             raise failure_of_another(trainer) from error
+        if lost_worker(error):
+            raise failure_of_worker(error) from error
         raise
+    finally:
+        data.close()
     return True
+
+
+def uses_gpu(config: Config) -> bool:
+    """Say whether a run trains on GPUs."""
+    return config.trainer.accelerator != "cpu" and torch.cuda.is_available()
 
 
 def choose_precision(config: Config) -> Any:
     """Return Lightning's name for ``trainer.precision``."""
     chosen = config.trainer.precision
-    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    on_gpu = uses_gpu(config)
     if chosen == "float16" and not on_gpu:
         raise ConfigError("trainer.precision=float16 needs a GPU; on a CPU choose float32 or bfloat16")
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
@@ -229,14 +238,14 @@ def logging_to(path: Path, is_main: bool) -> Iterator[None]:
             handler.close()
 
 
-def announce(config: Config, data: SpeechData, module: SpeechModule, epoch_batches: int, precision: str) -> None:
+def announce(config: Config, data: SpeechData, module: SpeechModule, precision: str) -> None:
     """Say what is about to be trained, on what, and where."""
     hours = sum(cut.duration for cut in data.train) / 3600
     n_dev = len(data.dev) if data.dev is not None else 0
     logger.info(f"{config.name}: {len(data.train)} training utterances, {hours:.2f} h; {n_dev} for validation")
     logger.info(
         f"{module.n_parameters:,} parameters, {len(module.tokenizer)} tokens, {1 / module.model.frame_s:.1f} output frames a "
-        f"second; {config.trainer.epochs} epochs of {epoch_batches} batches, {precision}, output in {config.output}"
+        f"second; {config.trainer.epochs} epochs of {data.epoch_batches} batches, {precision}, output in {config.output}"
     )
     if not module.decoder.writes_words:
         logger.info(
@@ -245,7 +254,7 @@ def announce(config: Config, data: SpeechData, module: SpeechModule, epoch_batch
         )
 
 
-def build_trainer(config: Config, data: SpeechData, epoch_batches: int, precision: Any) -> tuple[Trainer, Checkpoints]:
+def build_trainer(config: Config, data: SpeechData, precision: Any) -> tuple[Trainer, Checkpoints]:
     """Return Lightning's trainer with our callbacks."""
     settings = config.trainer
     folder = Path(config.output)
@@ -254,7 +263,7 @@ def build_trainer(config: Config, data: SpeechData, epoch_batches: int, precisio
         write_best(folder / PACKAGE, config, trained)
 
     checkpoints = Checkpoints(folder, settings.checkpoint_minutes, save_package, has_dev=data.dev is not None)
-    on_cpu = settings.accelerator == "cpu" or not torch.cuda.is_available()
+    on_cpu = not data.on_gpu
     trainer = Trainer(
         accelerator="cpu" if on_cpu else "gpu",
         devices=settings.devices,
@@ -267,10 +276,9 @@ def build_trainer(config: Config, data: SpeechData, epoch_batches: int, precisio
         log_every_n_steps=settings.log_every,
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         callbacks=[
-            Progress(settings.progress, settings.epochs, epoch_batches),
+            Progress(settings.progress, settings.epochs, data.epoch_batches),
             *([GradientFlow(folder)] if settings.gradient_flow else []),
             checkpoints,
-            RandomState(),
         ],
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -290,8 +298,9 @@ def prepare_statistics(module: SpeechModule, data: SpeechData, resume_from: Path
     if data.config.frontend.normalisation != "corpus" or resume_from is not None or module.origin is not None:
         return
     logger.info("computing the mean and variance of the training features")
-    loader = evaluation_loader(data.train, data.config, cache=data.cache)
+    loader = evaluation_loader(data.train, data.config, memory=data.memory, n_workers=data.n_workers)
     module.model.frontend.fit_statistics((batch.waveforms, batch.n_samples) for batch in loader)
+    loader.close()
 
 
 def prepare_denominator(module: SpeechModule, data: SpeechData, resume_from: Path | None) -> None:

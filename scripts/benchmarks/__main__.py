@@ -10,7 +10,7 @@ from asr.errors import AsrError
 
 BENCHMARKS = {
     "start": "seconds that `asr --help` takes",
-    "train": "training steps on a recipe's own data, one process and one thread: seconds of audio a second",
+    "train": "a recipe's loader, by worker processes, its model, and both: seconds of audio a second",
     "recurrent": "one layer of every cell against torch.nn.LSTM, a plain loop and a PackedSequence",
     "language": "training steps of an LSTM language model and single steps of a decoder: words a second",
     "transcribe": "WER, speed, start-up and memory of transcription, ours and PocketSphinx's",
