@@ -75,7 +75,7 @@ def noise_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "noises"
     (folder / "rain").mkdir(parents=True)
     rng = np.random.default_rng(5)
-    for index, place in enumerate(("a.wav", "rain/b.flac", "rain/c.ogg")):
+    for index, place in enumerate(("a.wav", "rain/b.aiff", "rain/c.OGG")):
         soundfile.write(folder / place, 0.05 * (index + 1) * rng.standard_normal(8000), RATE)
     (folder / "licence.txt").write_text("CC0")
     return folder
@@ -195,7 +195,9 @@ def test_babble_is_of_several_voices_as_loud_as_each_other() -> None:
     np.testing.assert_allclose(heard[7], RATE / np.sqrt(2), rtol=0.02)  # none drawn twice: each has a power of 1
 
 
-def test_noise_of_a_folder_a_manifest_and_by_name(cuts: CutSet, noise_folder: Path, tmp_path: Path) -> None:
+def test_noise_of_a_folder_a_manifest_and_by_name(
+    cuts: CutSet, noise_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     files = [path for path in sorted(noise_folder.rglob("*.*")) if path.suffix != ".txt"]
     rows = [{"id": path.stem, "audio": str(path), "text": None, "kind": "rain"} for path in files]
     table = tmp_path / "noise.jsonl"
@@ -204,6 +206,7 @@ def test_noise_of_a_folder_a_manifest_and_by_name(cuts: CutSet, noise_folder: Pa
     assert main([*command, "--text-column", "kind"]) == 0
     overrides = f"augment.noise=[white,{noise_folder},babble,rain/all,white]"
     read = read_noises(configured(overrides, f"corpus.manifests={tmp_path / 'manifests'}"), cuts)
+    assert f"noise {noise_folder}: passed over what does not end as audio does or is hidden, 1 in all: 1 .txt" in caplog.text
     white, folder, babble, manifest, again = read
     assert isinstance(white, ColouredNoise)
     assert white is again
@@ -408,7 +411,7 @@ def test_wrong_settings_are_refused(override: str, words: list[str], capsys: pyt
     ("name", "write", "words"),
     [
         ("nowhere", lambda path: None, ["manifest", "not found", "white, pink, brown, babble"]),
-        ("empty", lambda path: path.mkdir(), ["the folder holds no audio (.flac, .wav"]),
+        ("empty", lambda path: path.mkdir(), ["no audio file is below this folder; expected names that end in .flac, .wav"]),
         ("zero/a.wav", lambda path: path.write_bytes(b""), ["a.wav: is empty (0 bytes)"]),
         ("nan/a.wav", wrong_value, ["a.wav: 100 of 100 samples are NaN or infinite"]),
         ("text/a.wav", lambda path: path.write_text("no audio at all"), ["a.wav"]),

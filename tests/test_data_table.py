@@ -175,7 +175,7 @@ def test_preparing_twice_does_no_work_twice(
         probed.append(path.name)
         return probe_audio(path)
 
-    monkeypatch.setattr("asr.data.validate.probe_audio", counted)
+    monkeypatch.setattr("asr.data.probing.probe_audio", counted)
     table = write_corpus([0.3, 0.3, 0.3])
     for expected_fresh, expected_probed in ((True, 3), (False, 3)):
         (summary,) = prepare_table(table, "mine", tmp_path / "m")
@@ -198,7 +198,7 @@ def test_interrupted_preparation_goes_on(
         probed.append(path.name)
         return probe_audio(path)
 
-    monkeypatch.setattr("asr.data.validate.probe_audio", interrupted)
+    monkeypatch.setattr("asr.data.probing.probe_audio", interrupted)
     table = write_corpus([0.3] * 6)
     with pytest.raises(KeyboardInterrupt):
         list(prepare_table(table, "mine", tmp_path / "m", n_threads=1))
@@ -230,10 +230,19 @@ def test_kaldi_segments(folder: Path) -> None:
     target = kaldi(
         folder, wav_scp=f"rec {folder / 'tone.wav'}\n", text="a ONE\nb TWO\n", segments="a rec 0.10 0.30\nb rec 0.30 -1\n"
     )
-    prepare_kaldi(target, "k", folder / "m")
+    assert not prepare_kaldi(target, "k", folder / "m").notices
     cuts = read_manifest("k/all", folder / "m")
     assert [(cut.start, cut.recording_id) for cut in cuts] == [(0.1, "rec"), (0.3, "rec")]
     assert [cut.duration for cut in cuts] == pytest.approx([0.2, 0.2])
+
+
+def test_kaldi_entries_without_a_transcript(folder: Path) -> None:
+    scp = f"rec {folder / 'tone.wav'}\nother ../stereo.flac\nthird gone.wav\n"
+    target = kaldi(folder, wav_scp=scp, text="a ONE\n", segments="a rec 0.10 0.30\nb rec 0.30 -1\n")
+    assert prepare_kaldi(target, "k", folder / "m").notices == (
+        f"{target / 'wav.scp'}: 2 entries have no transcript, such as other",
+        f"{target / 'segments'}: 1 entries have no transcript, such as b",
+    )
 
 
 @pytest.mark.parametrize(

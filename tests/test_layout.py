@@ -26,6 +26,7 @@ ROOMS = (
     ["container"],
     ["resampling"],
     ["audio"],
+    ["audio_folder"],
     ["speech"],
     ["data"],
     ["text"],

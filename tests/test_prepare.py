@@ -66,6 +66,24 @@ def test_librispeech_faults(corpus: Path, tmp_path: Path) -> None:
         prepare_part("dev-x", corpus, tmp_path / "m")
 
 
+def test_librispeech_takes_every_ending_and_names_what_has_no_transcript(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chapter = corpus / "dev-x" / "14" / "5"
+    soundfile.write(chapter / "14-5-0000.mp3", tone(1.0), SAMPLE_RATE)  # the same once more, but not as faithful
+    (chapter / "14-5-0000.flac").rename(chapter / "14-5-0000.FLAC")
+    soundfile.write(chapter / "14-5-0001.aiff", tone(1.0), SAMPLE_RATE)
+    with (chapter / "14-5.trans.txt").open("a") as stream:
+        stream.write("14-5-0001 ONCE MORE\n")
+    soundfile.write(chapter / "14-5-0002.wav", tone(1.0), SAMPLE_RATE)
+    for _ in range(2):
+        assert run("librispeech", "--parts", "dev-x", "--folder", corpus, "--manifests", tmp_path / "m") == 0
+        spare = f"1 recordings have no transcript, such as {chapter / '14-5-0002.wav'}"
+        assert capsys.readouterr().err.endswith(f"{tmp_path / 'm' / 'librispeech' / 'dev-x.jsonl.gz'}: {spare}\n")
+    files = {cut.id: Path(cut.recording.sources[0].source).name for cut in read_manifest("librispeech/dev-x", tmp_path / "m")}
+    assert (files["14-5-0000"], files["14-5-0001"]) == ("14-5-0000.FLAC", "14-5-0001.aiff")
+
+
 def test_rows_left_out_show_in_the_exit_code(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (corpus / "dev-x" / "14" / "5" / "14-5-0000.flac").write_bytes(b"")
     arguments = ("librispeech", "--parts", "dev-x", "--folder", corpus, "--manifests", tmp_path / "m", "--skip-invalid")
@@ -92,6 +110,33 @@ def test_table_and_kaldi_commands(write_corpus: Callable[..., Path], tmp_path: P
     assert len(read_manifest(["mine/train", "k/all"], manifests)) == 3
     with pytest.raises(DataError, match="no column 'words'"):
         run("table", table, "--name", "mine/train", "--manifests", manifests, "--text-column", "words")
+
+
+def test_silence_with_a_transcript_and_channels_that_cancel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    silent, inverted, good = tmp_path / "silent.wav", tmp_path / "inverted.wav", tmp_path / "good.wav"
+    soundfile.write(silent, np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    soundfile.write(inverted, np.stack([tone(1.0), -tone(1.0)], axis=1), SAMPLE_RATE)
+    soundfile.write(good, np.concatenate([tone(1.0), np.zeros(SAMPLE_RATE)]), SAMPLE_RATE)
+    rows = [
+        "audio,text,start,duration",
+        "silent.wav,one,,",
+        "inverted.wav,two,,",
+        "good.wav,three,0,1.5",
+        "good.wav,four,1.2,0.5",
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+    columns = ("--start-column", "start", "--duration-column", "duration")
+    arguments = ("table", tmp_path / "t.csv", "--name", "mine", "--manifests", tmp_path / "m", *columns, "--decode")
+    with pytest.raises(DataError, match=r"2 of 4 rows cannot be used \(2 silence\)(?s:.*)row 2: silent(?s:.*)row 5: good"):
+        run(*arguments)
+    capsys.readouterr()
+    for _ in range(2):
+        assert run(*arguments, "--skip-invalid") == 3
+        out, err = capsys.readouterr()
+        assert "2 utterances, 0 speakers, 0.00 h, 2 rejected" in out
+        assert f"{inverted}: its channels cancel each other in 100% of it, where channel 0 was taken alone" in err
+    (tmp_path / "t.csv").write_text("\n".join([rows[0], rows[3]]) + "\n")
+    assert run(*arguments) == 0
 
 
 def test_synthetic_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from asr.errors import ConfigError
+from asr.errors import ConfigError, DataError
 from asr.transcription.sources import Source, find_sources, is_done, output_paths
+
+
+def found(names: list[str], tell: Callable[[str], None] = lambda notice: None) -> list[Source]:
+    return find_sources(names, tell)
 
 
 def touch(path: Path) -> Path:
@@ -18,7 +23,7 @@ def touch(path: Path) -> Path:
 
 
 def test_files_are_taken_as_they_are() -> None:
-    assert find_sources(["x/talk.final.mp3", "absent", "-"]) == [
+    assert found(["x/talk.final.mp3", "absent", "-"]) == [
         Source("x/talk.final.mp3", Path("talk.final")),
         Source("absent", Path("absent")),
         Source("-", Path("stdin")),
@@ -29,33 +34,39 @@ def test_a_folder_is_all_audio_below_it(tmp_path: Path) -> None:
     wanted = ["b.WAV", "b/1.flac", "b/c/x y.mp3", "c.m4a"]
     for name in [*wanted, "notes.txt", ".hidden.wav", ".cache/a.wav", "b/._1.flac", "wav"]:
         touch(tmp_path / name)
-    assert find_sources([str(tmp_path)]) == [
+    told: list[str] = []
+    assert found([str(tmp_path)], told.append) == [
         Source(str(tmp_path / name), Path(name).with_suffix("")) for name in sorted(wanted, key=lambda name: Path(name))
+    ]
+    assert told == [
+        f"{tmp_path}: passed over what does not end as audio does or is hidden, 4 in all: 2 hidden, 1 .txt, 1 without an ending"
     ]
 
 
 def test_folders_without_audio_or_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path / "notes.txt")
-    with pytest.raises(ConfigError, match=rf"{tmp_path}: no audio file is below this folder; expected .*\.flac"):
-        find_sources([str(tmp_path)])
+    with pytest.raises(
+        DataError, match=rf"{tmp_path}: no audio file is below this folder; passed over .*1 .txt; expected .*\.flac"
+    ):
+        found([str(tmp_path)])
 
     def forbidden(path: str) -> None:
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "scandir", forbidden)
-    with pytest.raises(ConfigError, match=rf"{tmp_path}: cannot look into this folder: Permission denied"):
-        find_sources([str(tmp_path)])
+    with pytest.raises(DataError, match=rf"{tmp_path}: cannot look into this folder: Permission denied"):
+        found([str(tmp_path)])
 
 
 def test_standard_input_is_read_once() -> None:
     with pytest.raises(ConfigError, match="- is named twice"):
-        find_sources(["-", "a.wav", "-"])
+        found(["-", "a.wav", "-"])
 
 
 def test_output_keeps_the_folders(tmp_path: Path) -> None:
     touch(tmp_path / "in" / "a" / "1.wav")
     touch(tmp_path / "in" / "b" / "1.wav")
-    sources = find_sources([str(tmp_path / "in"), "x/2.mp3"])
+    sources = found([str(tmp_path / "in"), "x/2.mp3"])
     assert output_paths(sources, Path("out"), ["srt", "txt"]) == [
         (Path("out/a/1.srt"), Path("out/a/1.txt")),
         (Path("out/b/1.srt"), Path("out/b/1.txt")),
@@ -68,12 +79,12 @@ def test_output_keeps_the_folders(tmp_path: Path) -> None:
 )
 def test_names_that_collide(names: list[str]) -> None:
     with pytest.raises(ConfigError, match=rf"{names[0]} and {names[1]} would both be written to out/.*\.txt; rename one"):
-        output_paths(find_sources(names), Path("out"), ["txt"])
+        output_paths(found(names), Path("out"), ["txt"])
 
 
 def test_recordings_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    sources = find_sources(["a.wav", str(tmp_path / "a" / ".." / "b.txt")])
+    sources = found(["a.wav", str(tmp_path / "a" / ".." / "b.txt")])
     with pytest.raises(ConfigError, match=r"b\.txt is a recording and would be overwritten"):
         output_paths(sources, Path(), ["txt"])
     assert output_paths(sources, Path(), ["srt"])

@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     }  # fmt: skip
     n_rejected = 0
     for summary in prepare[args.corpus](args):
+        for notice in summary.notices:
+            print(f"asr prepare: {summary.path}: {notice}", file=sys.stderr)
         print(summary, flush=True)
         n_rejected += summary.n_rejected
     return LEFT_OUT if n_rejected else 0
@@ -57,7 +59,11 @@ def _add_corpus(corpora: argparse._SubParsersAction[argparse.ArgumentParser], na
     parser.add_argument(
         "--skip-invalid", action="store_true", help="leave wrong rows out and list them in PART.rejected.jsonl; otherwise stop"
     )
-    parser.add_argument("--decode", action="store_true", help="read every audio file to its end, not its header alone")
+    parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="read every audio file to its end, not its header alone; finds damage, and silence",
+    )
     parser.add_argument("--threads", type=threads, default=8, metavar="N", help="threads that read audio files (%(default)s)")
     return parser
 

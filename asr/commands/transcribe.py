@@ -162,7 +162,7 @@ def _jobs(args: argparse.Namespace, formats: Sequence[str]) -> list[Job]:
             raise ConfigError(f"{name}: no such file; settings of the decoder are given as --decoding {setting}")
     if args.skip_existing and not args.output:
         raise ConfigError("--skip-existing looks for transcripts in a folder; name it with -o DIR")
-    jobs = find_jobs(args.files, formats, args.output, printed=_printed(args))
+    jobs = find_jobs(args.files, formats, args.output, printed=_printed(args), tell=_say)
     todo = not_done(jobs) if args.skip_existing else jobs
     if len(todo) < len(jobs):
         _say(f"{len(jobs) - len(todo)} of {len(jobs)} files skipped: their transcripts are there")

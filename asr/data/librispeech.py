@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from asr.audio_folder import AUDIO_ENDINGS, find_audio
 from asr.data.download import download, unpack_tar
 from asr.data.progress import Progress
 from asr.data.validate import PartSummary, Utterance, write_part
@@ -29,7 +30,6 @@ ARCHIVES = {
     "dev-clean-2": (31, "6d7ab67ac6a1d2c993d050e16d61080d"),
     "train-clean-5": (31, "5df7d4e78065366204ca6845bb08f490"),
 }
-AUDIO_SUFFIXES = (".flac", ".wav", ".opus", ".mp3", ".ogg", ".m4a")
 
 
 def download_part(part: str, folder: Path, mirror: str = OFFICIAL_URL) -> Path:
@@ -89,12 +89,15 @@ def prepare_part(
         there = f"parts there: {', '.join(parts)}" if parts else f"{folder} holds no parts"
         offer = "; add --download to fetch it" if part in ARCHIVES else ""
         raise DataError(f"{root}: no such part of LibriSpeech{_nearest(part, parts)}; {there}{offer}")
-    genders = _read_genders(folder / "SPEAKERS.TXT")
-    utterances = list(_read_part(root, genders))
-    if not utterances:
+    transcripts = sorted(root.rglob("*.trans.txt"))
+    if not transcripts:
         raise DataError(f"{root}: holds no transcripts; expected <speaker>/<chapter>/<speaker>-<chapter>.trans.txt")
+    recordings = _by_stem(find_audio(root).paths)
+    utterances = list(_read_part(part, transcripts, recordings, _read_genders(folder / "SPEAKERS.TXT")))
+    spare = set(recordings.values()) - {utterance.audio for utterance in utterances}
+    notices = [f"{len(spare)} recordings have no transcript, such as {min(spare)}"] if spare else []
     path = manifests / "librispeech" / f"{part}.jsonl.gz"
-    return write_part(utterances, path, skip_invalid=skip_invalid, decode=decode, n_threads=n_threads)
+    return write_part(utterances, path, notices, skip_invalid=skip_invalid, decode=decode, n_threads=n_threads)
 
 
 def _nearest(name: str, names: list[str]) -> str:
@@ -109,16 +112,22 @@ def _read_genders(path: Path) -> dict[str, str]:
     return {row[0].strip(): row[1].strip() for row in rows if len(row) > 2}
 
 
-def _read_part(root: Path, genders: dict[str, str]) -> Iterator[Utterance]:
-    transcripts = sorted(root.rglob("*.trans.txt"))
-    with Progress(f"{root.name}: transcripts", len(transcripts), "chapters", sys.stderr) as progress:
+def _by_stem(paths: Iterable[Path]) -> dict[Path, Path]:
+    """Return recordings by their paths without endings; of several that differ in nothing else, the most faithful."""
+    ranked = sorted(paths, key=lambda path: AUDIO_ENDINGS.index(path.suffix.lower()), reverse=True)
+    return {path.with_suffix(""): path for path in ranked}
+
+
+def _read_part(
+    part: str, transcripts: Sequence[Path], recordings: Mapping[Path, Path], genders: Mapping[str, str]
+) -> Iterator[Utterance]:
+    with Progress(f"{part}: transcripts", len(transcripts), "chapters", sys.stderr) as progress:
         for path in transcripts:
-            yield from _read_chapter(path, genders)
+            yield from _read_chapter(path, recordings, genders)
             progress.advance(1)
 
 
-def _read_chapter(path: Path, genders: dict[str, str]) -> Iterator[Utterance]:
-    by_stem = {audio.stem: audio for suffix in reversed(AUDIO_SUFFIXES) for audio in path.parent.glob(f"*{suffix}")}
+def _read_chapter(path: Path, recordings: Mapping[Path, Path], genders: Mapping[str, str]) -> Iterator[Utterance]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -129,5 +138,5 @@ def _read_chapter(path: Path, genders: dict[str, str]) -> Iterator[Utterance]:
         name, _, text = line.strip().partition(" ")
         speaker = name.partition("-")[0]
         custom = {"gender": genders[speaker]} if speaker in genders else {}
-        audio = by_stem.get(name, path.parent / f"{name}.flac")
+        audio = recordings.get(path.parent / name, path.parent / f"{name}.flac")
         yield Utterance(name, audio, text, where=f"{path}, line {row}", speaker=speaker, custom=custom)

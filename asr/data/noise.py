@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from asr.audio import load_audio
+from asr.audio_folder import find_audio
 from asr.config import Config
-from asr.data.librispeech import AUDIO_SUFFIXES
 from asr.data.manifest import read_manifest
 from asr.data.reading import from_int16, read_cut, to_int16
 from asr.errors import AudioError, DataError
@@ -169,7 +169,10 @@ def _recordings(name: str, config: Config) -> Iterator[np.ndarray]:
     rate = config.frontend.sample_rate
     try:
         if Path(name).is_dir():
-            for path in _audio_files(Path(name)):
+            found = find_audio(Path(name))
+            if found.notice:
+                logger.warning("noise %s: %s", name, found.notice)
+            for path in found.paths:
                 tell = partial(logger.warning, "noise %s: %s", path)
                 yield _not_silent(load_audio(path, rate, tell=tell), str(path))
         else:
@@ -182,13 +185,6 @@ def _recordings(name: str, config: Config) -> Iterator[np.ndarray]:
         raise DataError(
             f"augment.noise: {error}. Expected {kinds}, or the name of a manifest or of a folder of audio"
         ) from None
-
-
-def _audio_files(folder: Path) -> list[Path]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
-    if not files:
-        raise DataError(f"{folder}: the folder holds no audio ({', '.join(AUDIO_SUFFIXES)})")
-    return files
 
 
 def _not_silent(waveform: np.ndarray, where: str) -> np.ndarray:

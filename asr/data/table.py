@@ -127,7 +127,13 @@ def prepare_kaldi(
     utterances = list(_read_kaldi(folder))
     if not utterances:
         raise DataError(f"{folder / 'text'}: is empty; expected lines `UTTERANCE-ID WORDS...`")
-    return write_part(utterances, path, skip_invalid=skip_invalid, decode=decode, n_threads=n_threads)
+    entries = {"wav.scp": {row.recording_id or row.id for row in utterances}, "segments": {row.id for row in utterances}}
+    spare = [
+        f"{folder / name}: {len(unused)} entries have no transcript, such as {min(unused)}"
+        for name, used in entries.items()
+        if (unused := {entry for _, entry, _ in _read_kaldi_file(folder / name, optional=True)} - used)
+    ]
+    return write_part(utterances, path, spare, skip_invalid=skip_invalid, decode=decode, n_threads=n_threads)
 
 
 def manifest_path(name: str, manifests: Path) -> Path:

@@ -6,18 +6,15 @@ import hashlib
 import json
 import math
 import os
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-from asr.audio import AudioInfo, load_audio, probe_audio
+from asr.audio import AudioInfo
 from asr.data.manifest import resolve, write_manifest
-from asr.data.progress import Progress
+from asr.data.probing import probe_all, stamp
 from asr.errors import AudioError, DataError, StorageError
 from asr.files import replacing, sync, tidy
 
@@ -75,7 +72,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class PartSummary:
-    """What was written for a part of a corpus; ``fresh`` is false if it stood already."""
+    """What was written for a part of a corpus; ``fresh`` is false if it stood already, ``notices`` say what should be known."""
 
     path: Path
     n_utterances: int
@@ -83,6 +80,7 @@ class PartSummary:
     hours: float
     n_rejected: int
     fresh: bool
+    notices: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         rejected = f", {self.n_rejected} rejected (see {rejected_path(self.path)})" if self.n_rejected else ""
@@ -93,6 +91,7 @@ class PartSummary:
 def write_part(
     utterances: Sequence[Utterance],
     path: Path,
+    notices: Sequence[str] = (),
     *,
     skip_invalid: bool = False,
     decode: bool = False,
@@ -110,10 +109,12 @@ def write_part(
         The rows.
     path
         The manifest to write, ``.jsonl.gz``.
+    notices
+        What should be known of the corpus.
     skip_invalid
         Leave wrong rows out, and list them in ``<part>.rejected.jsonl``; otherwise a wrong row is an error.
     decode
-        Read every audio file to its end, which finds damage that its header does not show.
+        Read every audio file to its end, which finds damage that its header does not show, and silence with a transcript.
     n_threads
         Threads that read audio files.
     synthesisers
@@ -125,13 +126,13 @@ def write_part(
         A row is wrong and ``skip_invalid`` is off, or no row is left.
     """
     tidy(path.parent)
-    digest = _digest(utterances, skip_invalid, decode)
+    digest = _digest(utterances, skip_invalid, decode and "silence", *notices)
     if (standing := _standing(path, digest)) is not None:
         return standing
     rejections: list[Rejection] = []
     usable = list(_check_rows(utterances, rejections))
-    infos = _probe_all(usable, path, decode, n_threads, rejections)
-    cuts = list(_build_cuts(usable, infos, rejections))
+    audible, infos, told = _probe_all(usable, path, decode, n_threads, rejections)
+    cuts = list(_build_cuts(audible, infos, rejections))
     if rejections and not skip_invalid:
         raise DataError(_explain(rejections, len(utterances), path))
     if not cuts:
@@ -143,6 +144,7 @@ def write_part(
         hours=sum(cut.duration for cut in cuts) / 3600,
         n_rejected=len(rejections),
         fresh=True,
+        notices=(*notices, *told),
     )
     _forget(path)
     _write_rejections(rejections, path)
@@ -184,17 +186,9 @@ def _digest(utterances: Iterable[Utterance], *options: object) -> str:
     digest = hashlib.blake2b(repr(options).encode(), digest_size=16)
     for u in utterances:
         custom = sorted(u.custom.items())
-        row = (u.id, u.text, u.speaker, u.recording_id, u.start_s, u.duration_s, custom, _stamp(u.audio))
+        row = (u.id, u.text, u.speaker, u.recording_id, u.start_s, u.duration_s, custom, stamp(u.audio))
         digest.update(repr(row).encode())
     return digest.hexdigest()
-
-
-def _stamp(audio: Path) -> tuple[str, int, int]:
-    try:
-        status = audio.stat()
-    except (OSError, ValueError):
-        return str(audio), -1, -1
-    return str(audio), status.st_size, status.st_mtime_ns
 
 
 def _standing(path: Path, digest: str) -> PartSummary | None:
@@ -206,7 +200,7 @@ def _standing(path: Path, digest: str) -> PartSummary | None:
         if record["n_rejected"] and not rejected_path(path).is_file():
             return None
         record.pop("synthesisers", None)
-        return PartSummary(**{**record, "path": path, "fresh": False})
+        return PartSummary(**{**record, "path": path, "fresh": False, "notices": tuple(record.get("notices", ()))})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -250,79 +244,33 @@ def _check_rows(utterances: Iterable[Utterance], rejections: list[Rejection]) ->
 
 def _probe_all(
     utterances: Sequence[Utterance], path: Path, decode: bool, n_threads: int, rejections: list[Rejection]
-) -> dict[Path, AudioInfo]:
-    """Length, rate and channels of each audio file; those of an interrupted preparation are taken from its journal."""
-    done = _read_journal(_journal_path(path), decode)
-    wanted: dict[Path, Utterance] = {}
+) -> tuple[list[Utterance], dict[Path, AudioInfo], list[str]]:
+    """Return the utterances with sound in them, what their audio files are, and what else should be known of these."""
+    rows: dict[Path, list[Utterance]] = {}
     for utterance in utterances:
-        wanted.setdefault(utterance.audio, utterance)
-    infos = {audio: done[stamp] for audio in wanted if (stamp := _stamp(audio)) in done}
-    missing = [audio for audio in wanted if audio not in infos]
-    if not missing:
-        return infos
-    check: Callable[[Path], AudioInfo | AudioError] = _decode_all if decode else _probe
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        ThreadPoolExecutor(n_threads) as pool,
-        _journal(path) as journal,
-        Progress(path.name.removesuffix(".jsonl.gz"), len(missing), "files", sys.stderr) as progress,
-    ):
-        try:
-            for audio, info in zip(missing, pool.map(check, missing, chunksize=8), strict=True):
-                progress.advance(1)
-                if isinstance(info, AudioError):
-                    reason = "missing file" if not os.path.exists(audio) else "unreadable audio"
-                    rejections.append(Rejection(wanted[audio].where, wanted[audio].id, reason, str(info)))
-                else:
-                    infos[audio] = info
-                    journal.write(json.dumps([decode, *_stamp(audio), *asdict(info).values()]) + "\n")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return infos
-
-
-@contextmanager
-def _journal(path: Path) -> Iterator[TextIO]:
-    """Open the journal of a manifest to add to it."""
-    place = _journal_path(path)
-    try:
-        with open(place, "a", encoding="utf-8") as stream:
-            yield stream
-    except OSError as error:
-        raise StorageError(f"{place}: cannot be written: {error.strerror or error}") from error
-
-
-def _probe(audio: Path) -> AudioInfo | AudioError:
-    try:
-        return probe_audio(audio)
-    except AudioError as error:
-        return error
-
-
-def _decode_all(audio: Path) -> AudioInfo | AudioError:
-    try:
-        info = probe_audio(audio)
-        load_audio(audio, info.sample_rate)
-    except AudioError as error:
-        return error
-    return info
-
-
-def _read_journal(path: Path, decode: bool) -> dict[tuple[str, int, int], AudioInfo]:
-    done: dict[tuple[str, int, int], AudioInfo] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return done
-    for line in lines:
-        try:
-            decoded, name, size, time_ns, sample_rate, n_samples, n_channels = json.loads(line)
-        except ValueError:  # the last line of an interrupted preparation may be cut off
+        rows.setdefault(utterance.audio, []).append(utterance)
+    wanted = {audio: [(row.id, row.start_s, row.duration_s) for row in own] for audio, own in rows.items()}
+    name = path.name.removesuffix(".jsonl.gz")
+    found = probe_all(wanted, name, _journal_path(path), decode=decode, n_threads=n_threads)
+    infos: dict[Path, AudioInfo] = {}
+    silent: set[str] = set()
+    notices: list[str] = []
+    for audio, own in rows.items():
+        probed = found[audio]
+        if isinstance(probed.info, AudioError):
+            reason = "missing file" if not os.path.exists(audio) else "unreadable audio"
+            rejections.append(Rejection(own[0].where, own[0].id, reason, str(probed.info)))
             continue
-        if decoded or not decode:
-            done[name, size, time_ns] = AudioInfo(sample_rate, n_samples, n_channels)
-    return done
+        infos[audio] = probed.info
+        silent.update(probed.silent)
+        notices += [f"{audio}: {notice}" for notice in probed.notices]
+        for row in own:
+            if row.id in probed.silent:
+                detail = f"{audio}: holds nothing but digital silence, which has a transcript"
+                rejections.append(Rejection(row.where, row.id, "silence", detail))
+    if len(notices) > N_SHOWN:
+        notices[N_SHOWN:] = [f"and {len(notices) - N_SHOWN} more such notices"]
+    return [utterance for utterance in utterances if utterance.id not in silent], infos, notices
 
 
 def _build_cuts(utterances: Iterable[Utterance], infos: Mapping[Path, AudioInfo], rejections: list[Rejection]) -> Iterator[Cut]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asr.errors import ConfigError
 from asr.files import check_output_folder
+from asr.mixing import Tell
 from asr.option import nearest
 from asr.transcription.sources import STDIN, Source, find_sources, is_done, output_paths
 from asr.transcription.writers import FORMATS, recording_id
@@ -45,12 +46,12 @@ def read_formats(wanted: str, *, printed: bool) -> tuple[str, ...]:
     return formats
 
 
-def find_jobs(names: Iterable[str], formats: Sequence[str], folder: Path | None, *, printed: bool) -> list[Job]:
+def find_jobs(names: Iterable[str], formats: Sequence[str], folder: Path | None, *, printed: bool, tell: Tell) -> list[Job]:
     """Find what files, folders and ``-`` stand for, in the order in which it is transcribed.
 
     Parameters
     ----------
-    names
+    names, tell
         As for :func:`asr.transcription.sources.find_sources`.
     formats
         What :func:`read_formats` returned.
@@ -62,10 +63,12 @@ def find_jobs(names: Iterable[str], formats: Sequence[str], folder: Path | None,
     Raises
     ------
     ConfigError
-        A folder without audio or one that cannot be written to, standard input without audio, transcripts that would
-        overwrite each other or a recording, or recordings that cannot be printed one after the other.
+        A folder that cannot be written to, standard input without audio, transcripts that would overwrite each other or a
+        recording, or recordings that cannot be printed one after the other.
+    DataError
+        A folder without audio.
     """
-    sources = find_sources(names)
+    sources = find_sources(names, tell)
     if any(source.path == STDIN for source in sources):
         _check_stdin()
     if printed and len(sources) > 1:

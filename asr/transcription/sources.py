@@ -5,18 +5,17 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
+from asr.audio_folder import find_audio
 from asr.errors import ConfigError
+from asr.mixing import Tell
 
 STDIN = "-"
 STDIN_NAME = "stdin"
-_ENDINGS = "aac aif aiff amr au caf flac m4a m4b mka mkv mov mp3 mp4 oga ogg opus wav webm wma"
-AUDIO_ENDINGS = tuple(f".{ending}" for ending in _ENDINGS.split())
-"""How the files end that are taken from a folder."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +34,31 @@ class Source:
     stem: Path
 
 
-def find_sources(names: Iterable[str]) -> list[Source]:
+def find_sources(names: Iterable[str], tell: Tell) -> list[Source]:
     """Find the recordings that files, folders and ``-`` stand for.
 
-    A folder stands for all audio files below it, sorted, but for hidden ones; their stems keep the way to them.
+    A folder stands for all that :func:`asr.audio_folder.find_audio` finds; their stems keep the way to them.
+
+    Parameters
+    ----------
+    names
+        What was given.
+    tell
+        Told what of a folder is passed over.
 
     Raises
     ------
     ConfigError
-        A folder that cannot be read or holds no audio, or standard input named twice.
+        Standard input is named twice.
+    DataError
+        A folder cannot be read or holds no audio.
     """
     sources: list[Source] = []
     for name in names:
         if name == STDIN:
             sources.append(Source(name, Path(STDIN_NAME)))
         elif os.path.isdir(name):
-            sources += _below(name)
+            sources += _below(name, tell)
         else:
             sources.append(Source(name, Path(Path(name).stem)))
     if sum(source.path == STDIN for source in sources) > 1:
@@ -103,21 +111,8 @@ def open_source(source: Source) -> str | BinaryIO:
     return stream
 
 
-def _below(folder: str) -> list[Source]:
-    paths = [path for path in _walk(folder) if path.suffix.casefold() in AUDIO_ENDINGS]
-    if not paths:
-        raise ConfigError(
-            f"{folder}: no audio file is below this folder; expected names that end in {', '.join(AUDIO_ENDINGS)}"
-        )
-    return [Source(str(path), path.relative_to(folder).with_suffix("")) for path in sorted(paths)]
-
-
-def _walk(folder: str) -> Iterator[Path]:
-    """Yield all files below a folder, but for hidden ones."""
-    for place, folders, names in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(place, name) for name in names if not name.startswith("."))
-
-
-def _unreadable(error: OSError) -> NoReturn:
-    raise ConfigError(f"{error.filename}: cannot look into this folder: {error.strerror}; name its files one by one") from None
+def _below(folder: str, tell: Tell) -> list[Source]:
+    found = find_audio(Path(folder))
+    if found.notice:
+        tell(f"{folder}: {found.notice}")
+    return [Source(str(path), path.relative_to(folder).with_suffix("")) for path in found.paths]
