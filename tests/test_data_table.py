@@ -52,6 +52,12 @@ def test_kinds_of_table(folder: Path, name: str, content: str) -> None:
     assert texts(folder / "m", "mine/all") == {"tone": "one, two", "stereo": "three"}
 
 
+def test_another_delimiter(folder: Path) -> None:
+    (folder / "t.csv").write_text("audio;text\ntone.wav;one, two\n")
+    list(prepare_table(folder / "t.csv", "mine", folder / "m", delimiter=";"))
+    assert texts(folder / "m", "mine/all") == {"tone": "one, two"}
+
+
 def test_stereo_is_averaged_in_batches(folder: Path) -> None:
     (folder / "t.csv").write_text("audio,text\nstereo.flac,three\n")
     list(prepare_table(folder / "t.csv", "mine", folder / "m"))
@@ -86,6 +92,9 @@ def test_stretches_of_a_recording(folder: Path) -> None:
         ("t.csv", "", "the table is empty"),
         ("t.csv", "audio,text\n", "the table is empty"),
         ("t.jsonl", "\n", "the table is empty"),
+        ("t.csv", "audio;text\ntone.wav;one, two\n", "one column, 'audio;text'.*--delimiter ';'"),
+        ("t.csv", "audio\ttext\ntone.wav\tone\n", "',' divides those of .csv; if .* --delimiter tab"),
+        ("t.tsv", "audio,text\ntone.wav,one\n", "--delimiter ','"),
         ("t.csv", "audoi,text\ntone.wav,one\n", "no column 'audio'; did you mean 'audoi'.*--audio-column"),
         ("t.csv", "audio,transcript\ntone.wav,one\n", "no column 'text'.*'audio', 'transcript'"),
         ("t.csv", "audio,text\ntone.wav,one,two\n", "row 2: has 3 columns, the header has 2"),
@@ -121,6 +130,7 @@ WRONG_ROWS = {
     "missing file": "b,gone.wav,two,0,0.1",
     "unreadable audio": "b,empty.wav,two,0,0.1",
     "empty text": "b,tone.wav, ,0,0.1",
+    "no words": "b,tone.wav,...!?,0,0.1",
     "duplicate id": "a,tone.wav,two,0,0.1",
     "no id": ",tone.wav,two,0,0.1",
     "bad time": "b,tone.wav,two,nan,0.1",

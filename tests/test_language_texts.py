@@ -9,38 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from asr.errors import ConfigError, DataError, PackageError
 from asr.language.corpus import named_sources, prepare_corpus
-from asr.language.texts import QuickNormaliser, find_sources, read_text, sentences
+from asr.language.texts import find_sources, read_text, sentences
 from asr.language.units import Characters, Pieces, Words, plain_units
 from asr.language.vocabulary import Vocabulary, limit, read_vocabulary
 from asr.text import BpeTokenizer, Normaliser
 
 ENGLISH = Normaliser(" 'abcdefghijklmnopqrstuvwxyz")
-FORMS = [
-    ENGLISH,
-    Normaliser(" ABC'-X", "upper", "remove"),
-    Normaliser(" abc.x", "lower", "keep"),
-    Normaliser("abcx_", "keep", "remove"),
-    Normaliser(" éß", "lower", "remove"),
-]
-
-
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.alphabet)
-@given(text=st.text(st.one_of(st.characters(max_codepoint=127), st.sampled_from("..  aXé’")), max_size=30))
-def test_quick_normaliser_is_the_normaliser(form: Normaliser, text: str) -> None:
-    assert QuickNormaliser(form)(text) == form.normalise(text)
-
-
-def test_quick_normaliser_of_every_ascii_pair() -> None:
-    for form in FORMS:
-        quick = QuickNormaliser(form)
-        for a in map(chr, range(128)):
-            for b in "a.X' ":
-                assert quick(f"x{a}{b}{a}x") == form.normalise(f"x{a}{b}{a}x")
 
 
 @pytest.mark.parametrize(

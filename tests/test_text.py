@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asr.config import TokensConfig
 from asr.errors import ConfigError, PackageError, TextError
-from asr.text import CharacterTokenizer, Tokenizer, build_tokenizer, load_tokenizer
+from asr.text import CharacterTokenizer, Normaliser, Tokenizer, build_tokenizer, load_tokenizer
 
 ENGLISH = " 'abcdefghijklmnopqrstuvwxyz"
 
@@ -35,10 +35,55 @@ def tokenizer() -> Tokenizer:
         ("so\u00adft\u200b\ufeff", "soft"),
         ("", ""),
         (" - . ", ""),
+        ("...!? '", ""),
+        ("Then.Next Mr.Smith", "then next mr smith"),  # no space was typed
+        ('end.)Next said"yes a\u3002b no\u060cno word\u201dword', "end next said yes a b no no word word"),
+        ("J.R.R.Tolkien in the U.S.,e.g. at nine a.m.The Ph.D. end", "jrr tolkien in the us eg at nine am the phd end"),
+        ("Inc.'s word(s) (re)write foo(barn)", "inc's words rewrite foo barn"),
+        ("he said 'hello' and 'Good bye,' \u2018twice.\u2019", "he said hello and good bye twice"),
+        ("'Tis the dogs' bowl, 'em and rock 'n' roll", "'tis the dogs' bowl 'em and rock 'n' roll"),
+        ("'It\u2019s the boys' fault,' he said, 'isn't it?'", "it's the boys' fault he said isn't it"),
+        ("goin' o'er th' hill ''here'' the letter 'b' \u2019twas", "goin' o'er th' hill here the letter b 'twas"),
     ],
 )
 def test_normalise(tokenizer: Tokenizer, text: str, expected: str) -> None:
     assert tokenizer.normalise(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["3.5 km", "1,000", "-5", "a -.5", "10\u00b2", "3\u00bd", "3.\u200b5", "1/2", "10:30", "5-3", "1'000"]
+)
+def test_no_number_becomes_another(text: str) -> None:
+    """Where the alphabet has digits, what makes another number of them stays, so that it is refused."""
+    with pytest.raises(TextError):
+        CharacterTokenizer(" 0123456789abcdefghijklmnopqrstuvwxyz").encode(text)
+
+
+def test_marks_that_are_no_part_of_a_number() -> None:
+    tokenizer = CharacterTokenizer(" .0123456789abcdefghijklmnopqrstuvwxyz")
+    assert tokenizer.normalise("at 5, (7) or COVID-19: $") == "at 5 7 or covid 19 $"
+    assert tokenizer.normalise("3.5 and 3(4) 1)2") == "3.5 and 3 4 1 2"
+
+
+@pytest.mark.parametrize("text", ['צה"ל', "ինչո՞ւ", "l·l", "don't"])
+def test_marks_inside_words_part_none(text: str) -> None:
+    letters = "".join(sorted(filter(str.isalpha, text)))
+    assert CharacterTokenizer(" " + "".join(dict.fromkeys(letters))).normalise(text) == "".join(filter(str.isalpha, text))
+
+
+@given(st.text(st.one_of(st.characters(max_codepoint=127), st.sampled_from(".'\u2018\u2019ab5 -")), max_size=20))
+def test_quick_way_is_the_whole_way(text: str) -> None:
+    """Plain sentences are normalised by a translation."""
+    for form in (
+        Normaliser(ENGLISH),
+        Normaliser(" ABC'-X", "upper"),
+        Normaliser("abcx_", "keep"),
+        Normaliser(" a.", punctuation="keep"),
+    ):
+        whole = text
+        while (result := form._normalise_once(whole)) != whole:
+            whole = result
+        assert form.normalise(text) == whole
 
 
 @given(st.text(), st.sampled_from(["lower", "upper", "keep"]), st.sampled_from(["remove", "keep"]))

@@ -130,6 +130,9 @@ def _add_table(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser = _add_corpus(corpora, "table", "A CSV, TSV or JSONL file with one utterance a row.")
     parser.add_argument("file", type=Path, metavar="FILE", help="the table; paths in it count from its folder")
     parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="the manifest; the part is `all` by default")
+    parser.add_argument(
+        "--delimiter", type=_delimiter, metavar="CHARACTER", help="divides the columns, such as ; or tab (by the file's ending)"
+    )
     parser.add_argument("--audio-column", default="audio", metavar="COLUMN", help="path of the audio file (%(default)s)")
     parser.add_argument("--text-column", default="text", metavar="COLUMN", help="transcript (%(default)s)")
     parser.add_argument("--id-column", metavar="COLUMN", help="id (`id` if there is such a column, else from the audio's path)")
@@ -212,13 +215,22 @@ def _table(args: argparse.Namespace) -> Iterable[PartSummary]:
         start=args.start_column,
         duration=args.duration_column,
     )
-    yield from table.prepare_table(args.file, args.name, args.manifests, columns, dev_share=args.dev_share, **_checks(args))
+    yield from table.prepare_table(
+        args.file, args.name, args.manifests, columns, delimiter=args.delimiter, dev_share=args.dev_share, **_checks(args)
+    )
 
 
 def _kaldi(args: argparse.Namespace) -> Iterable[PartSummary]:
     from asr.data import table
 
     yield table.prepare_kaldi(args.folder, args.name, args.manifests, **_checks(args))
+
+
+def _delimiter(text: str) -> str:
+    text = "\t" if text in ("tab", "\\t") else text
+    if len(text) != 1 or text in '\r\n"':
+        raise argparse.ArgumentTypeError(f"{text!r}: expected one character, such as ; or tab")
+    return text
 
 
 def _share(text: str) -> float:

@@ -17,6 +17,8 @@ from asr.data.validate import PartSummary, Utterance, write_part
 from asr.errors import DataError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_OTHER_DELIMITERS = (";", "\t", "|", ",")
+_NAMES = {"\t": "tab"}
 _NAME = re.compile(r"[\w.+-]+(/[\w.+-]+)?")
 
 
@@ -49,6 +51,7 @@ def prepare_table(
     manifests: Path,
     columns: Columns | None = None,
     *,
+    delimiter: str | None = None,
     dev_share: float = 0.0,
     skip_invalid: bool = False,
     decode: bool = False,
@@ -69,6 +72,8 @@ def prepare_table(
         The manifests folder.
     columns
         Names of the columns.
+    delimiter
+        What divides the columns; a comma in ``.csv`` and a tab in ``.tsv`` if left out.
     dev_share
         Share of the training utterances that :func:`asr.data.hold_out.hold_out` sets aside as ``dev``; 0 for none.
     skip_invalid, decode, n_threads
@@ -88,7 +93,7 @@ def prepare_table(
                 f"{name!r} names a part, but the parts of a table with held-out rows are train and dev; name the corpus"
             )
         path = path.with_name("train.jsonl.gz")
-    rows = list(_read_table(file))
+    rows = list(_read_table(file, delimiter))
     if not rows:
         raise DataError(f"{file}: the table is empty; expected one utterance a row")
     columns = _check_columns(file, columns, list(dict.fromkeys(key for _, row in rows for key in row)))
@@ -183,13 +188,15 @@ def _read_text(file: Path) -> str:
         raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
 
 
-def _read_table(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_table(file: Path, delimiter: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number of a row's line in the file, and the row."""
     suffix = file.suffix.lower()
-    if suffix == ".jsonl":
+    if suffix == ".jsonl" and delimiter is None:
         yield from _read_jsonl(file)
     elif suffix in _DELIMITERS:
-        yield from _read_delimited(file, _DELIMITERS[suffix])
+        yield from _read_delimited(file, delimiter or _DELIMITERS[suffix])
+    elif suffix == ".jsonl":
+        raise DataError(f"{file}: nothing divides the columns of .jsonl; leave out --delimiter")
     else:
         raise DataError(f"{file}: expected a table that ends in .csv, .tsv or .jsonl")
 
@@ -213,6 +220,11 @@ def _read_delimited(file: Path, delimiter: str) -> Iterator[tuple[int, dict[str,
     reader = csv.reader(io.StringIO(_read_text(file), newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
+        if len(header) == 1 and (other := next((mark for mark in _OTHER_DELIMITERS if mark in header[0]), "")):
+            raise DataError(
+                f"{file}: has one column, {header[0]!r}, as {delimiter!r} divides those of {file.suffix}; if {other!r} divides "
+                f"these, give --delimiter {_NAMES.get(other, repr(other))}"
+            )
         repeated = next((name for name in header if header.count(name) > 1), None)
         if repeated is not None:
             raise DataError(f"{file}: two columns are called {repeated!r}; give each a name of its own")

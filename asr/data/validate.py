@@ -231,6 +231,8 @@ def _check_rows(utterances: Iterable[Utterance], rejections: list[Rejection]) ->
             problem = ("duplicate id", f"the id stands already at {first[utterance.id]}")
         elif not utterance.text.strip():
             problem = ("empty text", "the transcript is empty")
+        elif not any(map(str.isalnum, utterance.text)):
+            problem = ("no words", f"the transcript {utterance.text.strip()!r} has neither a letter nor a digit")
         elif not math.isfinite(utterance.start_s) or utterance.start_s < 0:
             problem = ("bad time", f"starts at {utterance.start_s} s; expected a number >= 0")
         elif utterance.duration_s is not None and not (math.isfinite(utterance.duration_s) and utterance.duration_s > 0):

@@ -6,7 +6,6 @@ import bz2
 import gzip
 import io
 import lzma
-import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -121,41 +120,6 @@ def _without_id(line: str) -> str:
     return parts[1] if len(parts) == 2 else ""
 
 
-class QuickNormaliser:
-    """The same as :meth:`asr.text.Normaliser.normalise`, many times faster on plain ASCII text.
-
-    ASCII text is normalised character by character, but for a row of dots; what becomes of each character is asked of the
-    normaliser once. Other text is handed on.
-
-    Parameters
-    ----------
-    form
-        The normaliser to repeat.
-    """
-
-    def __init__(self, form: Normaliser) -> None:
-        self.form = form
-        self._space = " " if " " in form.alphabet else ""
-        self._table: dict[int, str] | None = None
-        letter = next((c for c in form.alphabet if c.isascii() and c.isalnum()), None)
-        if letter is not None:
-            self._table = {code: self._between(letter, chr(code)) for code in range(128)}
-            self._dots = re.compile(r"\.{2,}")
-            self._dots_become = self._between(letter, "..")
-            self._dots_differ = self._dots_become != 2 * self._table[ord(".")]
-
-    def _between(self, letter: str, text: str) -> str:
-        return self.form.normalise(letter + text + letter)[1:-1] or (" " if text.isspace() else "")
-
-    def __call__(self, text: str) -> str:
-        """Return the text in its normal form."""
-        if self._table is None or not text.isascii():
-            return self.form.normalise(text)
-        if self._dots_differ and ".." in text:
-            text = self._dots.sub(self._dots_become, text)
-        return self._space.join(text.translate(self._table).split())
-
-
 def sentences(sources: Sequence[Source], form: Normaliser, on_bytes: Callable[[int], None] = lambda n: None) -> Iterator[str]:
     """Yield the normalised sentences of texts; those that are empty then are left out.
 
@@ -164,9 +128,8 @@ def sentences(sources: Sequence[Source], form: Normaliser, on_bytes: Callable[[i
     DataError
         A file cannot be read.
     """
-    normalise = QuickNormaliser(form)
     for source in sources:
         for text in read_text(source, on_bytes):
-            normalised = normalise(text)
+            normalised = form.normalise(text)
             if normalised:
                 yield normalised

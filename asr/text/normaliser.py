@@ -7,14 +7,24 @@ import unicodedata
 from collections.abc import Sequence
 
 from asr.errors import ConfigError
+from asr.text.quotes import is_part_of_word, without_single_quotes
 
 # Mapped before NFKC, which would split the acute accent into a space and a combining mark.
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u02b9\u2032\uff07\u00b4`", "'"))
-# Punctuation that stands between words, also where no space was typed: "one,two", "and/or", "wait...what".
-_SEPARATORS = re.compile(r"\.{2,}|[,;:!?/\\_]")
 # Punctuation by its Unicode category, but read aloud as a word.
 _SPOKEN = frozenset("%&@#§‰")
 _NAMED_UNKNOWN = 10
+
+# What a character is to the marks beside it.
+_LETTER, _DIGIT, _SPACE, _MARK, _OTHER = "a1 .~"
+_MARKS = re.compile(r"\.+")
+# U.S.A., e.g., Ph.D.: the dots between letters; the last one ends no word part.
+_INITIALS = re.compile(r"(?<![^\W_])(?:[^\W\d_]{1,2}\.)+(?:[^\W\d_]{1,2}(?=\.)|[^\W\d_](?![^\W_]))")
+_PART_IN_BRACKETS = re.compile(r"(?<=[^\W\d_])\(([^\W\d_]{1,3})\)|\(([^\W\d_]{1,3})\)(?=[^\W\d_])")
+# Marks that stand inside words: in Catalan (col·lecció), Hebrew and Armenian, and for a letter that is not to be read.
+_INSIDE_WORDS = frozenset("'*\u00b7\u05f3\u05f4\u055b\u055c\u055e")
+_GENITIVE = re.compile(r"'s?(?![^\W_])")
+_SIGN_OR_POINT = re.compile(r"(?<![-\u2010\u2013.])[-\u2010\u2013]?\.?\Z")
 
 
 class Normaliser:
@@ -27,8 +37,9 @@ class Normaliser:
     case
         ``lower``, ``upper`` or ``keep``.
     punctuation
-        ``remove`` takes out the punctuation that the alphabet lacks (dashes and separators become spaces); ``keep`` leaves it,
-        so that it is an unknown character.
+        ``remove`` takes out single quotation marks and the punctuation that the alphabet lacks: it parts words, save where it
+        stands inside one ("U.S.A.", "word(s)"), and it stays where a number would become another one without it ("3.5", "-5"),
+        so that it is an unknown character there. ``keep`` leaves all, so that it is an unknown character.
 
     Raises
     ------
@@ -37,8 +48,9 @@ class Normaliser:
 
     Examples
     --------
-    >>> Normaliser(" 'abcdefghijklmnopqrstuvwxyz").normalise("It\N{RIGHT SINGLE QUOTATION MARK}s  well-known.")
-    "it's well known"
+    >>> form = Normaliser(" 'abcdefghijklmnopqrstuvwxyz")
+    >>> form.normalise("It\N{RIGHT SINGLE QUOTATION MARK}s  'well-known' in the U.S.A.Next one.")
+    "it's well known in the usa next one"
     """
 
     def __init__(self, alphabet: str, case: str = "lower", punctuation: str = "remove") -> None:
@@ -51,7 +63,17 @@ class Normaliser:
         self.case = case
         self.punctuation = punctuation
         self._characters = frozenset(alphabet)
+        self._shapes = _Shapes(self._characters)
+        self._plain, self._plain_marks = self._find_plain()
         self._check_alphabet()
+
+    def _find_plain(self) -> tuple[re.Pattern[str], dict[int, str]]:
+        """Return a pattern of most sentences of large texts, and their translation: many times faster than the rest."""
+        marks = "".join(c for c in ',;:!?."' if c not in self._characters) if self.punctuation == "remove" else ""
+        word = "[A-Za-z]+(?:'[A-Za-z]+)*" if "'" in self._characters else "[A-Za-z]+"
+        marked = f"{word}[{re.escape(marks)}]*" if marks else word
+        pattern = f"{marked}(?: {marked})*" if " " in self._characters else marked
+        return re.compile(pattern), {code: "" if chr(code) in marks else chr(code) for code in range(128)}
 
     def _check_alphabet(self) -> None:
         if not self.alphabet.strip():
@@ -59,7 +81,7 @@ class Normaliser:
         twice = sorted({c for c in self.alphabet if self.alphabet.count(c) > 1})
         if twice:
             raise ConfigError(f"tokens.alphabet holds {quoted(twice)} more than once; each character stands once")
-        never = [c for c in self.alphabet if c != " " and self.normalise(c) != c]
+        never = [c for c in self.alphabet if c != " " and (c.isspace() or self._canonical(c) != c)]
         if never:
             raise ConfigError(
                 f"tokens.alphabet holds {quoted(never)}, which no normalised text can hold (tokens.case={self.case}; texts "
@@ -79,29 +101,45 @@ class Normaliser:
     def normalise(self, text: str) -> str:
         """Return the text in its normal form; doing it twice changes nothing more."""
         # A removed mark can bring a letter and its combining accent together: go on until nothing changes.
-        while (result := self._normalise_once(text)) != text:
+        while not self._plain.fullmatch(text):
+            if (result := self._normalise_once(text)) == text:
+                return text
             text = result
-        return text
+        return self._in_case(text.translate(self._plain_marks))
 
     def _normalise_once(self, text: str) -> str:
-        text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).translate(_APOSTROPHES)
-        if self.case != "keep":
-            text = unicodedata.normalize("NFKC", text.lower() if self.case == "lower" else text.upper())
-        if self.punctuation == "remove":
-            text = _SEPARATORS.sub(lambda match: match[0] if match[0][0] in self._characters else " ", text)
-        text = "".join(map(self._keep, text))
+        removing = self.punctuation == "remove"
+        text = self._canonical(without_single_quotes(text) if removing and "'" in self._characters else text)
+        if removing:
+            text = self._without_marks(text)
         return ("" if " " not in self._characters else " ").join(text.split())
 
-    def _keep(self, character: str) -> str:
-        """Return the character, a space in its place, or nothing."""
-        if character in self._characters or character in _SPOKEN:
-            return character
-        category = unicodedata.category(character)
-        if category == "Cf":  # invisible: zero-width spaces, soft hyphens, byte order marks
-            return ""
-        if self.punctuation == "remove" and category.startswith("P"):
-            return " " if category == "Pd" else ""
-        return character
+    def _canonical(self, text: str) -> str:
+        """Return the text in one spelling of its characters: NFKC, no invisible ones, straight apostrophes, one case."""
+        if text.isascii():
+            text = text.replace("`", "'")
+        else:
+            text = _nfkc(text.translate(_APOSTROPHES)).translate(_APOSTROPHES)
+            invisible = {ord(c): None for c in set(text) - self._characters if unicodedata.category(c) == "Cf"}
+            text = text.translate(invisible)
+        text = self._in_case(text)
+        return text if text.isascii() else _nfkc(text)
+
+    def _in_case(self, text: str) -> str:
+        return text if self.case == "keep" else text.lower() if self.case == "lower" else text.upper()
+
+    def _without_marks(self, text: str) -> str:
+        """Return the text without the punctuation that the alphabet lacks, spaces in its place."""
+        if "." not in self._characters:
+            text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
+        if "(" not in self._characters:
+            text = _PART_IN_BRACKETS.sub(r"\1\2", text)
+        shape = text.translate(self._shapes)
+        pieces, end = [], 0
+        for match in _MARKS.finditer(shape):
+            pieces += [text[end : match.start()], _replacement(text, f" {shape} ", *match.span())]
+            end = match.end()
+        return "".join([*pieces, text[end:]])
 
     def unknown(self, normalised: str) -> str:
         """Return the characters of a normalised text that the alphabet lacks, each once, sorted."""
@@ -110,11 +148,70 @@ class Normaliser:
     def unknown_message(self, normalised: str) -> str:
         """Return the error about a normalised text with unknown characters."""
         unknown = self.unknown(normalised)
-        advice = "spell numbers out as words" if any(c.isdigit() for c in unknown) else "correct the transcript"
+        advice = "spell numbers out as words" if any(map(str.isdigit, normalised)) else "correct the transcript"
         return (
             f"unknown {'characters' if len(unknown) > 1 else 'character'} {quoted(unknown)} in {shortened(normalised)!r}; "
             f"the alphabet is {self.alphabet!r}. Either {advice}, or add to tokens.alphabet what the model shall write."
         )
+
+
+class _Shapes(dict[int, str]):
+    """What each character is to the marks beside it, as a table of :meth:`str.translate` that fills itself."""
+
+    def __init__(self, kept: frozenset[str]) -> None:
+        super().__init__()
+        self._kept = kept
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if character.isspace():
+            shape = _SPACE
+        elif character.isdigit():
+            shape = _DIGIT
+        elif is_part_of_word(character):
+            shape = _LETTER
+        elif character in self._kept or character in _SPOKEN or not unicodedata.category(character).startswith("P"):
+            shape = _OTHER
+        else:
+            shape = _MARK
+        return self.setdefault(code, shape)
+
+
+def _replacement(text: str, shape: str, start: int, end: int) -> str:
+    """Return what takes the place of a row of marks: a space, or nothing inside a word, or what a number needs of them.
+
+    Parameters
+    ----------
+    text
+        The text.
+    shape
+        What each of its characters is, a space before the first and behind the last.
+    start, end
+        Where the marks are in the text.
+    """
+    marks, left, right = text[start:end], shape[start], shape[end + 1]
+    if right == _DIGIT and left == _DIGIT:
+        return marks if len(marks) == 1 and unicodedata.category(marks) not in ("Ps", "Pe", "Pi", "Pf") else " "
+    if right == _DIGIT and left != _LETTER:
+        kept = _SIGN_OR_POINT.search(marks)
+        return f" {kept[0]}" if kept else " "
+    inside = marks in _INSIDE_WORDS or (marks == '"' and not _has_case(text[start - 1 : start] + text[end : end + 1]))
+    if (left, right) == (_LETTER, _LETTER) and inside:
+        return ""
+    return "" if marks == "." and left == _LETTER and right == _OTHER and _GENITIVE.match(text, end) else " "
+
+
+def _has_case(letters: str) -> bool:
+    return letters.lower() != letters.upper()
+
+
+def _nfkc(text: str) -> str:
+    """Return a text in Unicode NFKC, but for numbers that it would write with other digits: 10² is not 102."""
+    odd = "".join(c for c in set(text) if unicodedata.category(c) == "No")
+    if not odd:
+        return unicodedata.normalize("NFKC", text)
+    parts = re.split(f"([{re.escape(odd)}])", text)
+    return "".join(part if place % 2 else unicodedata.normalize("NFKC", part) for place, part in enumerate(parts))
 
 
 def quoted(characters: Sequence[str]) -> str:
