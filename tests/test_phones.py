@@ -117,7 +117,7 @@ def test_words_that_cannot_be_pronounced(tokenizer: PhoneTokenizer) -> None:
     assert tokenizer.unknown(f"rock {long} ' roll") == long
     assert tokenizer.unknown(f"room 7 {long}") == "7"
     assert tokenizer.unknown("rock and roll") == ""
-    assert tokenizer.reference("sun ' 7 wind") == "sʌn ' 7 wɪnd"  # what can never be written counts as an error
+    assert tokenizer.reference("sun 7 wind") == "sʌn 7 wɪnd"  # what can never be written counts as an error
 
 
 def test_hostile_words_are_spelled_or_not_but_break_nothing(tokenizer: PhoneTokenizer) -> None:
