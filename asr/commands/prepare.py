@@ -23,6 +23,9 @@ synthesisers (--voices):
                      GPL-3.0-or-later, which does not cover what it speaks. Installed with asr.
   hibari             hibari-tts, English: one voice, its pitch, vocal tract, tilt, breath and pace drawn for each speaker.
                      Apache-2.0, voice and software. pip install ".[hibari]"
+  kokoro:PACKS       Kokoro-82M, English, more like people and 50 times slower; each speaker a blend of voices in the folder
+                     PACKS (af_bella.bin, ...), as in the npm package kokoro-js. Apache-2.0, the network's export MIT.
+                     pip install ".[kokoro]"
 A class of your own that has the methods of asr.speech.Synthesiser is named MODULE.CLASS[:WHAT]."""
 
 

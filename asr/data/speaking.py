@@ -109,7 +109,15 @@ class Speakers:
         self._all: set[_Process] = set()
         self._ended = False
 
-    def speak(self, synthesiser: str, takes: Sequence[Take], folder: Path, *, afresh: bool) -> list[Spoken]:
+    def speak(
+        self,
+        synthesiser: str,
+        takes: Sequence[Take],
+        folder: Path,
+        *,
+        afresh: bool,
+        on_spoken: Callable[[Spoken], None] = lambda spoken: None,
+    ) -> list[Spoken]:
         """Write the recordings of a block; what is there already is left as it is.
 
         Parameters
@@ -122,6 +130,8 @@ class Speakers:
             Where the recordings go.
         afresh
             Whether to take a new process, as a synthesiser that carries state needs it.
+        on_spoken
+            Called with what became of each take, by one thread at a time.
 
         Raises
         ------
@@ -131,7 +141,11 @@ class Speakers:
         mine: dict[str, _Process] = self._of_thread.__dict__
         process = mine.get(synthesiser) or self._start(synthesiser)
         mine[synthesiser] = process
-        spoken = process.speak(takes, folder)
+        spoken = []
+        for one in process.speak(takes, folder):
+            with self._lock:
+                on_spoken(one)
+            spoken.append(one)
         if afresh:
             self._end(mine.pop(synthesiser))
         return spoken
@@ -193,7 +207,8 @@ class _Process:
             encoding="utf-8",
         )
 
-    def speak(self, takes: Sequence[Take], folder: Path) -> list[Spoken]:
+    def speak(self, takes: Sequence[Take], folder: Path) -> Iterator[Spoken]:
+        """Yield what becomes of each take."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -203,10 +218,11 @@ class _Process:
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # its exit code and its words say why
-        answer = json.loads(self._process.stdout.readline() or "{}")
-        if "spoken" not in answer:
-            raise self._failure(answer)
-        return [Spoken(**spoken) for spoken in answer["spoken"]]
+        for _ in takes:
+            answer = json.loads(self._process.stdout.readline() or "{}")
+            if "spoken" not in answer:
+                raise self._failure(answer)
+            yield Spoken(**answer["spoken"])
 
     def _failure(self, answer: dict[str, str]) -> AsrError:
         if "user_error" in answer:
@@ -225,17 +241,19 @@ class _Process:
 
 def serve() -> None:
     """Speak the blocks that standard input lists; the entry point of a process that speaks."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no answer
     try:
         synthesiser = make_synthesiser(sys.argv[1])
         for line in sys.stdin:
             block = json.loads(line)
-            takes = [Take(**fields) for fields in block["takes"]]
-            spoken = [_speak(synthesiser, take, Path(block["folder"], take.file)) for take in takes]
-            print(json.dumps({"spoken": [asdict(one) for one in spoken]}), flush=True)
+            for take in [Take(**fields) for fields in block["takes"]]:
+                spoken = _speak(synthesiser, take, Path(block["folder"], take.file))
+                print(json.dumps({"spoken": asdict(spoken)}), file=answers, flush=True)
     except UserError as error:
-        print(json.dumps({"user_error": str(error)}), flush=True)
+        print(json.dumps({"user_error": str(error)}), file=answers, flush=True)
     except AsrError as error:
-        print(json.dumps({"failure": str(error)}), flush=True)
+        print(json.dumps({"failure": str(error)}), file=answers, flush=True)
 
 
 def _speak(synthesiser: Synthesiser, take: Take, path: Path) -> Spoken:

@@ -168,21 +168,28 @@ def _speak(
     speakers = Speakers(n_processes)
     wanted, unit = (round(3600 * amount.hours), "s of speech") if amount.hours else (amount.n_utterances or 0, "utterances")
     total_s, n_spoken, block = 0.0, 0, None
+
+    def counted(one: Spoken) -> int:
+        return 0 if one.refusal else round(one.duration_s) if amount.hours else 1
+
     with Progress(corpus, wanted, unit, sys.stderr) as progress:
-        blocks = _blocks(sentences, corpus, folder, choice, voices)
-        for block, (spoken, stood) in speakers.in_turn(lambda block: _speak_block(block, speakers), blocks):
-            if not stood:
+
+        def speak(block: _Block) -> tuple[list[Spoken], bool]:
+            return _speak_block(block, speakers, lambda one: progress.advance(counted(one)))
+
+        for block, (spoken, stood) in speakers.in_turn(speak, _blocks(sentences, corpus, folder, choice, voices)):
+            if stood:
+                progress.resume(sum(map(counted, spoken)))
+            else:
                 _write_json(block.folder / _RECORD, {"digest": block.digest, "spoken": [asdict(one) for one in spoken]})
             if block.number == 0:
                 _write_made_by(folder, choice, voices)
-            before = total_s if amount.hours else n_spoken
             for index, one in enumerate(spoken):
                 yield (None if one.refusal else _utterance(block, index)), one
                 total_s += 0 if one.refusal else one.duration_s
                 n_spoken += not one.refusal
                 if amount.reached(total_s, n_spoken):
                     break
-            (progress.resume if stood else progress.advance)(round((total_s if amount.hours else n_spoken) - before))
             if amount.reached(total_s, n_spoken):
                 break
             if n_spoken == 0 and sentences.rounds:
@@ -319,22 +326,30 @@ def _labels(voices: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _speak_block(block: _Block, speakers: Speakers) -> tuple[list[Spoken], bool]:
+def _speak_block(block: _Block, speakers: Speakers, on_spoken: Callable[[Spoken], None]) -> tuple[list[Spoken], bool]:
     """Speak a block; return what became of it, and whether that stood in a record already."""
+    spoken = _standing(block)
+    if spoken is not None:
+        return spoken, True
+    afresh = block.synthesiser.carries_state
+    return speakers.speak(block.voice, block.takes, block.folder, afresh=afresh, on_spoken=on_spoken), False
+
+
+def _standing(block: _Block) -> list[Spoken] | None:
+    """Return what a block's record says; nothing where there is none, or where recordings are missing."""
     try:
         record = json.loads((block.folder / _RECORD).read_bytes())
         spoken = [Spoken(**one) for one in record["spoken"]]
-        standing = record["digest"]
+        digest = record["digest"]
     except (OSError, ValueError, TypeError, KeyError):
-        return speakers.speak(block.voice, block.takes, block.folder, afresh=block.synthesiser.carries_state), False
-    n_planned = len(block.takes)
-    if standing != block.digest:
+        return None
+    if digest != block.digest:
         raise DataError(
             f"{block.folder.parent}: holds speech of another text, of other settings or by another version of a synthesiser "
             f"({_MADE_BY} in it says which); choose another --name or --out, or remove the folder"
         )
-    assert len(spoken) == n_planned
-    return spoken, True
+    there = [one.refusal or (block.folder / take.file).is_file() for take, one in zip(block.takes, spoken, strict=True)]
+    return spoken if all(there) else None
 
 
 def _utterance(block: _Block, index: int) -> Utterance:

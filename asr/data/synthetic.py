@@ -179,5 +179,9 @@ def _speak_all(takes: Sequence[Take], folder: Path, n_processes: int | None) -> 
     chunks = [chunk for chunk in chunks if not all((folder / take.file).exists() for take in chunk)]
     speakers = Speakers(n_processes or min(4, os.cpu_count() or 1))
     with Progress(f"synthetic/{folder.name}", sum(map(len, chunks)), "utterances", sys.stderr) as progress:
-        for chunk, _ in speakers.in_turn(lambda chunk: speakers.speak("espeak", chunk, folder, afresh=True), chunks):
-            progress.advance(len(chunk))
+
+        def speak(chunk: Sequence[Take]) -> None:
+            speakers.speak("espeak", chunk, folder, afresh=True, on_spoken=lambda _: progress.advance(1))
+
+        for _ in speakers.in_turn(speak, chunks):
+            pass

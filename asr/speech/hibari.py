@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from asr.errors import ConfigError, TextError
-from asr.speech.english import check_english
+from asr.speech.english import check_english, to_tokens
 from asr.speech.synthesiser import Origin, installed_version, read_voice, voice_text
 
 _SAMPLE_RATE = 24000
@@ -23,6 +23,7 @@ _PITCH_HZ = (55.0, 500.0)
 _TILT_BIN, _TILT_FROM_BIN = 50.0, 8  # 20 Hz a bin: the spectrum turns around 1 kHz, and is level below 160 Hz
 _PACE_SPREAD = 0.06  # standard deviation of the logarithm of a speaker's pace, from one utterance to the next
 _LOUDEST = 0.95
+_MOST_PHONEMES = 1000  # it parts sentences of more than 400 at commas
 
 
 class HibariVoices:
@@ -83,13 +84,14 @@ class HibariVoices:
             self._model = Hibari()
         phonemes: list[str] = self._model.phonemize(text)
         if not phonemes:
-            raise TextError(f"hibari-tts found nothing to say in {text!r}")
+            raise TextError(f"there is nothing to say in {text!r}")
         return phonemes
 
     def _piece(self, phonemes: str, settings: Mapping[str, float], rng: np.random.Generator) -> np.ndarray:
         from hibari import dsp
 
-        feed = {"ids": np.array([self._model.ids(phonemes)], np.int64), "speed": np.array([settings["pace"]], np.float32)}
+        tokens = to_tokens(phonemes, self._model.vocab, phonemes, _MOST_PHONEMES)
+        feed = {"ids": np.array([[0, *tokens, 0]], np.int64), "speed": np.array([settings["pace"]], np.float32)}
         voiced, phase, noise, rest, angle, f0 = (output[0] for output in self._model.sess.run(None, feed))
         voiced, noise, rest = (_shaped(part, settings["tract"], settings["tilt"]) for part in (voiced, noise, rest))
         f0 = _intoned(f0, settings["pitch"], settings["spread"])

@@ -108,8 +108,8 @@ def make_synthesiser(name: str) -> Synthesiser:
     Parameters
     ----------
     name
-        ``ENGINE`` or ``ENGINE:WHAT``, such as ``espeak:de``. An engine that is not among :data:`ENGINES` may be a class of
-        one's own, ``MODULE.CLASS``, which is called with WHAT, or with an empty text.
+        ``ENGINE`` or ``ENGINE:WHAT``, such as ``espeak:de`` or ``kokoro:PACKS``. An engine that is not among :data:`ENGINES`
+        may be a class of one's own, ``MODULE.CLASS``, which is called with WHAT, or with an empty text.
 
     Raises
     ------
