@@ -10,6 +10,7 @@ import yaml
 from beeps import LEARNING, small_config, write_beeps
 
 from asr.config import RecurrentConfig
+from asr.crf import denominator, estimate_ngram
 from asr.model.recurrent import RecurrentLayer
 from asr.training import train
 from asr.training.run import choose_precision
@@ -62,6 +63,31 @@ def test_learns_at_the_default_precision(cell: str, tmp_path: Path) -> None:
         corpus, tmp_path / "run", *LEARNING, "trainer.accelerator=gpu", "trainer.precision=auto", f"model.recurrent.cell={cell}"
     )
     assert choose_precision(config) == "bf16-mixed"
+    assert train(config) == 0
+    facts = yaml.safe_load((tmp_path / "run" / "package" / "config.yaml").read_text())["training"]
+    assert facts["dev_wer"]["rate"] < 0.5
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_denominator_gives_what_the_cpu_gives(order: int) -> None:
+    torch.manual_seed(7)
+    ngram = estimate_ngram([torch.randint(1, 30, (40,)).tolist() for _ in range(20)], 30, order)
+    log_probs = (3 * torch.randn(5, 200, 30)).log_softmax(2)
+    n_frames = torch.tensor([200, 150, 77, 1, 0])
+    found = []
+    for device in ("cpu", "cuda"):
+        placed = log_probs.to(device).requires_grad_()
+        with torch.autocast("cuda", torch.bfloat16):
+            log_z = denominator(placed, n_frames.to(device), ngram.to(device))
+        (gradient,) = torch.autograd.grad(log_z.sum(), placed)
+        found.append((log_z.detach().cpu(), gradient.cpu()))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_learns_by_ctc_crf(tmp_path: Path) -> None:
+    corpus = write_beeps(tmp_path / "beeps")
+    config = small_config(corpus, tmp_path / "run", *LEARNING, "trainer.accelerator=gpu", "optim.loss=ctc_crf")
     assert train(config) == 0
     facts = yaml.safe_load((tmp_path / "run" / "package" / "config.yaml").read_text())["training"]
     assert facts["dev_wer"]["rate"] < 0.5
