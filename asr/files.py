@@ -101,6 +101,25 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             Path(temporary).unlink(missing_ok=True)
 
 
+def keep_as(path: Path, other: Path) -> None:
+    """Keep what a file holds under another name as well, in place of what is there, for when the first is replaced.
+
+    Raises
+    ------
+    StorageError
+        The other cannot be written.
+    """
+    temporary = path.with_name(f".{other.name}.{os.urandom(4).hex()}{_PART}")
+    try:
+        os.link(path, temporary)
+        os.replace(temporary, other)
+    except OSError:  # a file system without links
+        with replacing(other) as stream, open(path, "rb") as source:
+            shutil.copyfileobj(source, stream)
+    finally:
+        temporary.unlink(missing_ok=True)  # where both names were the same file already
+
+
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Make a temporary folder that takes the place of ``folder`` when the block ends without an error.

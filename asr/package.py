@@ -305,9 +305,13 @@ def read_package(folder: Path, device: str | torch.device = "cpu") -> ModelPacka
     weights = _read_weights(folder / WEIGHTS_NAME, config, len(tokenizer))
     model = SpeechModel(config.frontend, config.model, len(tokenizer))
     model.load_state_dict(weights)
+    return ModelPackage(folder, config, model.eval().to(target), tokenizer, weights_hash(folder), facts)
+
+
+def weights_hash(folder: Path) -> str:
+    """Return the first 12 hexadecimal digits of the SHA-256 of a package's weights."""
     with open(folder / WEIGHTS_NAME, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return ModelPackage(folder, config, model.eval().to(target), tokenizer, digest[:12], facts)
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def with_decoding(package: ModelPackage, settings: Mapping[str, Any]) -> ModelPackage:

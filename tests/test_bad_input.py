@@ -25,6 +25,7 @@ import soundfile
 import torch
 import yaml
 
+from asr.checkpoint import LAST, read_checkpoint, write_checkpoint
 from asr.cli import main
 from asr.compose import compose
 from asr.decoding.waveforms import decode_waveforms
@@ -612,8 +613,8 @@ def kept(folder: Path) -> dict[str, bytes | None]:
 
 def test_runs_that_cannot_go_on(finished: Path, tmp_path: Path, train: Run) -> None:
     """A checkpoint or settings that are broken, or of another run: said at once, and everything stays as it was."""
-    checkpoint, settings = (finished / name for name in ("last.ckpt", "config.yaml"))
-    whole = checkpoint.read_bytes()
+    checkpoint = finished / LAST
+    whole, good = checkpoint.read_bytes(), read_checkpoint(checkpoint)
     more = "trainer.epochs=2"
     assert_refused(train(more, "model.recurrent.layers=2"), "holds a run with another model", "output=", str(finished))
     broken = {
@@ -625,21 +626,19 @@ def test_runs_that_cannot_go_on(finished: Path, tmp_path: Path, train: Run) -> N
     for data in broken.values():
         checkpoint.write_bytes(data)
         before = kept(finished)
-        assert_refused(train(more), f"{checkpoint}: cannot be read as a checkpoint", "Remove it", "output=")
+        assert_refused(train(more), f"{checkpoint}: cannot be read as a checkpoint", "Remove last.ckpt", "output=")
         assert kept(finished) == before
-    torch.save({"epoch": 0, "evil": Evil(tmp_path / "trace")}, checkpoint)
-    assert_refused(train(more), f"{checkpoint}: cannot be read as a checkpoint")
-    torch.save({"epoch": 0, "state_dict": {}}, checkpoint)
-    assert_refused(train(more), f"{checkpoint}: cannot be read as a checkpoint", "it lacks callbacks")
+    for content, words in (
+        ({"epoch": 0, "evil": Evil(tmp_path / "trace")}, "cannot be read as a checkpoint"),
+        ({"epoch": 0, "state_dict": {}}, "cannot be read as a checkpoint (it lacks SpeechData, callbacks"),
+        ({**good, "run": {**good["run"], "settings": {"modle": 1}}}, "cannot be read as a checkpoint"),
+    ):
+        checkpoint.unlink()
+        write_checkpoint(finished, content)
+        assert_refused(train(more), f"{checkpoint}: {words}", "Remove last.ckpt")
     assert not (tmp_path / "trace").exists()
     checkpoint.write_bytes(whole)
-    good_settings = settings.read_text()
-    for text in ("hello", "a: [", "modle: {}", "!!python/object/apply:os.system ['true']"):
-        settings.write_text(text)
-        before = kept(finished)
-        assert_refused(train(more), f"{settings}: the settings of the run cannot be read", "output=")
-        assert kept(finished) == before
-    settings.write_text(good_settings)
+    (finished / "config.yaml").write_text("hello")  # the checkpoint knows the settings
     assert train(more).code == 0
 
 

@@ -18,6 +18,7 @@ ROOMS = (
     ["mixing"],
     ["waveform"],
     ["files"],
+    ["checkpoint"],
     ["option"],
     ["config"],
     ["config_checks"],

@@ -47,6 +47,7 @@ def test_learns_and_writes_a_package(corpus: Path, tmp_path: Path, caplog: pytes
         "config.yaml",
         "last.ckpt",
         "package",
+        "previous.ckpt",
         "result.json",
         "tensorboard",
         "train.log",

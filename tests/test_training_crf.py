@@ -95,7 +95,7 @@ def test_best_is_what_the_decoder_finds_where_it_has_a_language_model(corpus: Pa
 
 
 def test_checkpoints_hold_what_was_best() -> None:
-    one, two = (Checkpoints(Path(), 0.0, lambda module: None, has_dev=True) for _ in range(2))
+    one, two = (Checkpoints(Path(), Path(), 0.0, lambda module: None, has_dev=True) for _ in range(2))
     one.best_merit = (2.0, 0.5)
     two.load_state_dict(one.state_dict())
     assert two.best_merit == (2.0, 0.5)

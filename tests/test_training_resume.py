@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from asr.config import Config
 from asr.config_mapping import to_yaml
-from asr.errors import ConfigError, DataError, Failure, StorageError, TrainingDiverged
+from asr.errors import ConfigError, Failure, StorageError, TrainingDiverged
 from asr.files import locked
 from asr.training import train
 from asr.training.module import SpeechModule
@@ -77,7 +77,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(
     monkeypatch.setattr(SpeechModule, "training_step", step)
     assert train(stopped) == 130
     monkeypatch.undo()
-    assert not (tmp_path / "stopped" / "last.part").exists()
+    assert not list((tmp_path / "stopped").glob("*-part"))
     assert train(stopped) == 0
     assert_equal_weights(weights(whole), weights(stopped))
     assert_equal_weights(*(load_file(tmp_path / run / "package" / "model.safetensors") for run in ("whole", "stopped")))
@@ -149,15 +149,15 @@ def test_a_full_disk_keeps_the_checkpoint_before(config: Config, monkeypatch: py
     assert train(config) == 0
     good = weights(config)
 
-    def full(self: Any, path: Path, *args: Any, **kwargs: Any) -> None:
-        Path(path).write_bytes(b"half")
+    def full(content: Any, stream: Any) -> None:
+        stream.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Trainer, "save_checkpoint", full)
+    monkeypatch.setattr(torch, "save", full)
     with pytest.raises(StorageError, match=r"last\.ckpt.*No space left"):
         train(replace(config, trainer=replace(config.trainer, epochs=3)))
     assert_equal_weights(good, weights(config))
-    assert not list(Path(config.output).glob("*.part"))
+    assert not list(Path(config.output).glob("*-part"))
 
 
 def test_a_run_stopped_in_the_last_batch_of_an_epoch_ends_that_epoch_first(
@@ -179,17 +179,6 @@ def test_a_run_stopped_in_the_last_batch_of_an_epoch_ends_that_epoch_first(
     assert train(config) == 130
     assert (tmp_path / "run" / "package").is_dir(), "the epoch was not validated"
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["SpeechData"]["batches_done"] == 0
-
-
-def test_what_cannot_be_resumed_is_said(corpus: Path, tmp_path: Path) -> None:
-    assert train(small_config(corpus, tmp_path / "run")) == 0
-    with pytest.raises(ConfigError, match="has begun 2"):
-        train(small_config(corpus, tmp_path / "run", "trainer.epochs=1"))
-    with pytest.raises(ConfigError, match="another optim"):
-        train(small_config(corpus, tmp_path / "run", "optim.intermediate_ctc=0.3"))
-    (tmp_path / "run" / "last.ckpt").write_bytes(b"PK no checkpoint")
-    with pytest.raises(DataError, match="cannot be read as a checkpoint"):
-        train(small_config(corpus, tmp_path / "run"))
 
 
 def group_lives(number: int) -> bool:
@@ -263,11 +252,3 @@ def test_a_request_to_stop_is_not_lost_while_the_processes_decide(config: Config
 
     monkeypatch.setattr("asr.training.checkpoints.any_process", decide)
     assert train(config) == 130
-
-
-def test_another_model_cannot_resume_the_run(corpus: Path, tmp_path: Path) -> None:
-    assert train(small_config(corpus, tmp_path / "run", "trainer.epochs=1")) == 0
-    with pytest.raises(ConfigError, match="holds a run with another model"):
-        train(small_config(corpus, tmp_path / "run", "model.recurrent.hidden_size=32"))
-    with pytest.raises(ConfigError, match="resume=false"):
-        train(small_config(corpus, tmp_path / "run", "resume=false"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -12,18 +11,44 @@ from types import FrameType
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins import CheckpointIO
 
-from asr.errors import StorageError
+from asr.checkpoint import LAST, read_checkpoint, write_checkpoint
+from asr.errors import PackageError, StorageError
+from asr.package import read_package, weights_hash
 from asr.training.module import SpeechModule
 from asr.training.processes import any_process, lost_another
+from asr.training.resume import RUN, RunRecord
 
 logger = logging.getLogger(__name__)
 
-LAST = "last.ckpt"
+_KEPT = ("best_wer", "best_cer", "best_merit", "best_epoch", "package_hash")
 
 
 class Stopped(Exception):
     """The user asked to stop; everything is saved."""
+
+
+class CheckpointFiles(CheckpointIO):
+    """How Lightning writes and reads checkpoints: as :mod:`asr.checkpoint` does, with what is noted of the run.
+
+    Parameters
+    ----------
+    record
+        Of the run.
+    """
+
+    def __init__(self, record: RunRecord) -> None:
+        self.record = record
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        write_checkpoint(Path(path).parent, {**checkpoint, RUN: self.record.to_mapping()})
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
 
 
 class Checkpoints(Callback):
@@ -32,47 +57,107 @@ class Checkpoints(Callback):
     With ``optim.loss=ctc_crf`` and a decoder without a language model it is the loss that has to improve.
 
     ``last.ckpt`` is written at each epoch's end, every ``minutes`` between, and when the run is interrupted (SIGINT or
-    SIGTERM; a second SIGINT stops at once). It is written beside its place and renamed, so it is always whole.
+    SIGTERM; a second SIGINT stops at once).
 
     Parameters
     ----------
     folder
         Output folder of the run.
+    package
+        The model package's.
     minutes
         Longest time between two checkpoints; 0 writes them at the ends of epochs only.
     write_package
         Called with the module when the weights are the best so far.
     has_dev
         Without a development set the newest weights are the best.
+    comparable
+        Whether the error rates of a run that is resumed can be compared with those to come; otherwise the best epoch is chosen
+        anew.
+
+    Attributes
+    ----------
+    began
+        Whether the checkpoint, where there is one, was taken up, and training began.
     """
 
-    def __init__(self, folder: Path, minutes: float, write_package: Callable[[Any], None], has_dev: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        package: Path,
+        minutes: float,
+        write_package: Callable[[Any], None],
+        *,
+        has_dev: bool,
+        comparable: bool = True,
+    ) -> None:
         self.folder = folder
+        self.package = package
         self.minutes = minutes
         self.write_package = write_package
         self.has_dev = has_dev
-        self.best_wer = self.best_cer = float("inf")
-        self.best_merit = (float("inf"), float("inf"))
-        self.best_epoch = 0
+        self.comparable = comparable
+        self.began = False
+        self.forget_best()
         self.stop_requested = False
         self.saved_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
 
+    def forget_best(self) -> None:
+        """Let the best epoch be chosen among those to come."""
+        self.best_wer = self.best_cer = float("inf")
+        self.best_merit: tuple[float, ...] = (float("inf"), float("inf"))
+        self.best_epoch = 0
+        self.package_hash: str | None = None
+
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "best_wer": self.best_wer,
-            "best_cer": self.best_cer,
-            "best_merit": self.best_merit,
-            "best_epoch": self.best_epoch,
-        }
+        return {name: getattr(self, name) for name in _KEPT}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_wer = state_dict["best_wer"]
-        self.best_cer = state_dict["best_cer"]
-        self.best_merit = state_dict.get("best_merit", (self.best_wer, self.best_cer))  # older runs have no other loss
-        self.best_epoch = state_dict["best_epoch"]
+        self.best_wer, self.best_cer = float(state_dict["best_wer"]), float(state_dict["best_cer"])
+        self.best_merit = tuple(map(float, state_dict["best_merit"]))
+        self.best_epoch, self.package_hash = int(state_dict["best_epoch"]), state_dict["package_hash"]
+
+    def package_fault(self) -> str | None:
+        """Return what is wrong with the package that the run has written; None where it has written none, or it is whole."""
+        if self.package_hash is None:
+            return None
+        try:
+            package = read_package(self.package)
+        except PackageError as error:
+            return str(error)
+        if package.checkpoint_hash == self.package_hash or package.facts.get("epoch") != self.best_epoch:
+            return None  # of another epoch it was written by what was trained after the last checkpoint
+        return f"{self.package}: its weights are not those that were written"
+
+    def finish(self, module: SpeechModule) -> None:
+        """Make sure that the package of a complete run is there; where it is lost, make it of the last weights.
+
+        Raises
+        ------
+        StorageError
+            It cannot be written.
+        """
+        fault = self.package_fault()
+        if fault is None and self.package_hash is not None:
+            return
+        if fault is not None:
+            logger.warning(f"{fault}. The package is made anew of the run's last weights")
+        self.forget_best()
+        self._write(module)
+
+    def _write(self, module: LightningModule) -> None:
+        self.write_package(module)
+        self.package_hash = weights_hash(self.package)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.began = True
+        fault = self.package_fault() if trainer.is_global_zero else None
+        if fault is not None:
+            logger.warning(f"{fault}. It was the best epoch's; the best of those to come takes its place")
+        if fault is not None or not self.comparable:
+            self.forget_best()
+
         # Later than Lightning sets its own, which speaks to the other processes out of the handler and so can block them all.
         def request_stop(number: int, frame: FrameType | None) -> None:
             if self.stop_requested:
@@ -112,11 +197,11 @@ class Checkpoints(Callback):
             self.best_merit, self.best_epoch = pl_module.merit, trainer.current_epoch + 1
             self.best_wer, self.best_cer = pl_module.last_score.wer.rate, pl_module.last_score.cer.rate
             if trainer.is_global_zero:
-                self.write_package(pl_module)
+                self._write(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.has_dev and trainer.is_global_zero:
-            self.write_package(pl_module)
+            self._write(pl_module)
         self.save_last(trainer)
         stop = any_process(trainer, self.stop_requested)
         if stop and trainer.current_epoch + 1 != trainer.max_epochs:
@@ -125,18 +210,12 @@ class Checkpoints(Callback):
     def save_last(self, trainer: Trainer) -> None:
         """Write ``last.ckpt`` whole, or leave the one before."""
         path = self.folder / LAST
-        partial = path.with_suffix(".part")
         try:
-            trainer.save_checkpoint(partial)
-            if trainer.is_global_zero:
-                os.replace(partial, path)
+            trainer.save_checkpoint(path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             if isinstance(error, RuntimeError) and lost_another(error):
                 raise
             raise StorageError(
                 f"cannot write {path}: {error}. The checkpoint before it is kept; free some space and go on."
             ) from error
-        finally:
-            if trainer.is_global_zero:
-                partial.unlink(missing_ok=True)
         self.saved_at = time.monotonic()

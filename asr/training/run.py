@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import date
 from pathlib import Path
@@ -20,19 +20,20 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from asr.card import build_card
+from asr.checkpoint import LAST
 from asr.config import Config
 from asr.config_mapping import to_yaml
 from asr.crf import perplexity
 from asr.data.batches import evaluation_loader, longest_batch
 from asr.data.manifest import read_manifest, transcript
 from asr.data.validate import read_synthesisers
-from asr.errors import ConfigError, StorageError
-from asr.files import check_output_folder, locked, replacing
+from asr.errors import ConfigError, DataError, StorageError
+from asr.files import check_output_folder, locked, replacing, tidy
 from asr.model.acoustic import SpeechModel
 from asr.model.device import has_bfloat16
 from asr.package import ModelPackage, check_replaceable, write_package
 from asr.text import Tokenizer, build_tokenizer
-from asr.training.checkpoints import LAST, Checkpoints, Stopped
+from asr.training.checkpoints import CheckpointFiles, Checkpoints, Stopped
 from asr.training.checks import check_transcripts, leave_out_untrainable, name_unfit
 from asr.training.data import SpeechData
 from asr.training.gradient_flow import GradientFlow
@@ -40,7 +41,8 @@ from asr.training.module import SpeechModule
 from asr.training.pretrained import read_pretrained, start_from
 from asr.training.processes import failure_of_another, failure_of_worker, lost_another, lost_worker
 from asr.training.progress import Progress, show_time
-from asr.training.resume import SETTINGS, find_checkpoint, read_tokenizer
+from asr.training.restoring import check_restorable
+from asr.training.resume import SETTINGS, RunRecord, check_same_run, find_checkpoint, kept_tokenizer
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -82,13 +84,15 @@ def train(config: Config) -> int:
             "corpus.train is empty: expected the names of manifests, such as corpus.train=[librispeech/train-clean-5]"
         )
     check_output_folder(folder)
+    tidy(folder)
     check_replaceable(folder / PACKAGE)
     log = folder / "train.log"
     with locked(log) if is_main else nullcontext(), logging_to(log, is_main):
         cuts = read_manifest(config.corpus.train, config.corpus.manifests)
-        resume_from = find_checkpoint(folder, config)
-        pretrained = read_pretrained(config, folder / PACKAGE) if resume_from is None else None
-        tokenizer = prepare_tokenizer(config, cuts, resume_from, pretrained)
+        checkpoint = find_checkpoint(folder, config)
+        resume_from = None if checkpoint is None else folder / LAST
+        pretrained = read_pretrained(config, folder / PACKAGE) if checkpoint is None else None
+        tokenizer = prepare_tokenizer(config, cuts, checkpoint, pretrained)
         dev = read_dev(config, tokenizer)
         set_up_torch(config)
         sized = SpeechModel(config.frontend, config.model, len(tokenizer))
@@ -101,24 +105,36 @@ def train(config: Config) -> int:
         if pretrained is not None:
             start_from(module, pretrained)
         announce(config, data, module, precision)
-        trainer, checkpoints = build_trainer(config, data, precision)
+        record = RunRecord.of(config, cuts, dev, precision, data.epoch_batches)
+        trainer, checkpoints = build_trainer(config, data, record)
+        if checkpoint is not None:
+            checkpoints.comparable = check_same_run(folder, checkpoint, record)
+            check_restorable(folder / LAST, checkpoint, module)
+            del checkpoint  # it is read again when all else is ready
         prepare_statistics(module, data, resume_from)
         prepare_denominator(module, data, resume_from)
         module.trial_batch = longest_batch(data.train, config)
         if is_main:
             with replacing(folder / SETTINGS) as file:
                 file.write(to_yaml(config).encode())
-        if not fit(trainer, module, data, resume_from):
+        if not fit(trainer, module, data, resume_from, checkpoints):
             logger.info(f"stopped in epoch {trainer.current_epoch + 1}; the same command goes on from {folder / LAST}")
             return INTERRUPTED if is_main else 0  # Lightning kills the main process when another ends with an error
-        best = f"dev WER {checkpoints.best_wer:.2%} in epoch {checkpoints.best_epoch}" if dev is not None else "last weights"
         if is_main:
+            checkpoints.finish(module)
             write_result(folder / RESULT, module, checkpoints)
+        best = (
+            f"dev WER {checkpoints.best_wer:.2%} in epoch {checkpoints.best_epoch}"
+            if checkpoints.best_epoch
+            else "last weights"
+        )
         logger.info(f"done in {show_time(time.monotonic() - start)}: {best}; model package {folder / PACKAGE}")
         return 0
 
 
-def prepare_tokenizer(config: Config, cuts: CutSet, resume_from: Path | None, pretrained: ModelPackage | None) -> Tokenizer:
+def prepare_tokenizer(
+    config: Config, cuts: CutSet, checkpoint: Mapping[str, Any] | None, pretrained: ModelPackage | None
+) -> Tokenizer:
     """Return the tokenizer of the run, which its first start makes or takes from the package that it starts from.
 
     The training transcripts are checked against it.
@@ -129,8 +145,8 @@ def prepare_tokenizer(config: Config, cuts: CutSet, resume_from: Path | None, pr
         For transcripts that it cannot be made of, or that it cannot write.
     """
     tokenizer = pretrained.tokenizer if pretrained is not None and not config.trainer.new_head else None
-    if resume_from is not None:
-        tokenizer = read_tokenizer(resume_from)
+    if checkpoint is not None:
+        tokenizer = kept_tokenizer(checkpoint, Path(config.output) / LAST)
     if tokenizer is None:
         tokenizer = build_tokenizer(config.tokens, lambda: map(transcript, cuts))
     check_transcripts(cuts, tokenizer, "corpus.train")
@@ -165,7 +181,7 @@ def set_up_torch(config: Config) -> None:
     seed_everything(config.seed, verbose=False)
 
 
-def fit(trainer: Trainer, module: SpeechModule, data: SpeechData, resume_from: Path | None) -> bool:
+def fit(trainer: Trainer, module: SpeechModule, data: SpeechData, resume_from: Path | None, checkpoints: Checkpoints) -> bool:
     """Train to the end and return true, or false where the user stopped it.
 
     Raises
@@ -174,6 +190,8 @@ def fit(trainer: Trainer, module: SpeechModule, data: SpeechData, resume_from: P
         If the user did not wait for a clean stop.
     Failure
         If another process of the run was lost.
+    DataError
+        If what the checkpoint holds cannot be taken up.
     """
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
@@ -186,10 +204,25 @@ def fit(trainer: Trainer, module: SpeechModule, data: SpeechData, resume_from: P
             raise failure_of_another(trainer) from error
         if lost_worker(error):
             raise failure_of_worker(error) from error
-        raise
+        if resume_from is None or checkpoints.began:
+            raise
+        raise unfit(resume_from, error) from error
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        if resume_from is None or checkpoints.began:
+            raise
+        raise unfit(resume_from, error) from error
     finally:
         data.close()
     return True
+
+
+def unfit(path: Path, error: Exception) -> DataError:
+    """Return the error to end with where a checkpoint's states cannot be taken up."""
+    reason = " ".join(str(error).split())[:200]
+    return DataError(
+        f"{path}: cannot be gone on from ({type(error).__name__}: {reason}). Remove it to train from the start, or choose "
+        "another folder with output=..."
+    )
 
 
 def uses_gpu(config: Config) -> bool:
@@ -254,21 +287,21 @@ def announce(config: Config, data: SpeechData, module: SpeechModule, precision: 
         )
 
 
-def build_trainer(config: Config, data: SpeechData, precision: Any) -> tuple[Trainer, Checkpoints]:
-    """Return Lightning's trainer with our callbacks."""
+def build_trainer(config: Config, data: SpeechData, record: RunRecord) -> tuple[Trainer, Checkpoints]:
+    """Return Lightning's trainer with our callbacks; ``record`` goes into the checkpoints."""
     settings = config.trainer
     folder = Path(config.output)
 
     def save_package(trained: Any) -> None:
         write_best(folder / PACKAGE, config, trained)
 
-    checkpoints = Checkpoints(folder, settings.checkpoint_minutes, save_package, has_dev=data.dev is not None)
+    checkpoints = Checkpoints(folder, folder / PACKAGE, settings.checkpoint_minutes, save_package, has_dev=data.dev is not None)
     on_cpu = not data.on_gpu
     trainer = Trainer(
         accelerator="cpu" if on_cpu else "gpu",
         devices=settings.devices,
         strategy="ddp" if settings.devices > 1 else "auto",
-        precision=precision,
+        precision=record.precision,  # type: ignore[arg-type]
         max_epochs=settings.epochs,
         check_val_every_n_epoch=settings.validate_every,
         limit_val_batches=0 if data.dev is None else 1.0,
@@ -276,10 +309,11 @@ def build_trainer(config: Config, data: SpeechData, precision: Any) -> tuple[Tra
         log_every_n_steps=settings.log_every,
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         callbacks=[
-            Progress(settings.progress, settings.epochs, data.epoch_batches),
+            Progress(settings.progress, settings.epochs, record.epoch_batches),
             *([GradientFlow(folder)] if settings.gradient_flow else []),
             checkpoints,
         ],
+        plugins=[CheckpointFiles(record)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -339,7 +373,7 @@ def write_best(folder: Path, config: Config, module: SpeechModule) -> None:
         config = module.origin.packaged(config, folder)
     facts = {
         "date": date.today().isoformat(),
-        "epoch": module.current_epoch + 1,
+        "epoch": min(module.current_epoch + 1, config.trainer.epochs),
         "epochs": config.trainer.epochs,
         "seed": config.seed,
         "train": list(config.corpus.train),

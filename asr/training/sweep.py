@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from asr.checkpoint import LAST
 from asr.compose import quote
 from asr.config import Config
 from asr.errors import LEFT_OUT, ConfigError
 from asr.files import replacing
-from asr.training.checkpoints import LAST
 from asr.training.results import EVALUATED, count_left_out, is_complete, is_evaluated, read_figures, table
 from asr.training.resume import SETTINGS, differing, read_settings
 from asr.training.run import INTERRUPTED, PACKAGE, RESULT

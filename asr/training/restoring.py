@@ -1,0 +1,79 @@
+"""Whether what a checkpoint holds fits the network and the optimiser that shall go on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr.errors import DataError
+from asr.training.module import SpeechModule
+
+_AVERAGE = "average."
+
+
+def check_restorable(path: Path, checkpoint: Mapping[str, Any], module: SpeechModule) -> None:
+    """Make sure that weights, optimiser and schedule can be taken up.
+
+    Parameters
+    ----------
+    path
+        The checkpoint's, for messages.
+    checkpoint
+        What it holds.
+    module
+        Not yet trained; it stays as it is.
+
+    Raises
+    ------
+    DataError
+        Naming the tensor that is absent, foreign, or of another shape or type.
+    """
+    try:
+        _check_weights(checkpoint["state_dict"], module)
+        _check_optimiser(checkpoint, module)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
+        raise DataError(
+            f"{path}: cannot be gone on from: {reason}. Remove it to train from the start, or choose another folder with "
+            "output=..."
+        ) from None
+
+
+def _check_weights(found: Mapping[str, torch.Tensor], module: SpeechModule) -> None:
+    wanted = module.state_dict()
+    if any(name.startswith(_AVERAGE) for name in found) != (module.average is not None):  # it begins or ends to be kept
+        found, wanted = ({name: part[name] for name in part if not name.startswith(_AVERAGE)} for part in (found, wanted))
+    for name, tensor in wanted.items():
+        if name not in found:
+            raise ValueError(f"tensor {name} is absent")
+        _check_like(name, found[name], tensor)
+    foreign = sorted(found.keys() - wanted.keys())
+    if foreign:
+        raise ValueError(f"tensor {foreign[0]} is not part of the network")
+
+
+def _check_optimiser(checkpoint: Mapping[str, Any], module: SpeechModule) -> None:
+    configured = module.configure_optimizers()
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    ((state,), (progress,)) = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
+    optimizer.load_state_dict(state)
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    for parameter, moments in optimizer.state.items():
+        for key, value in moments.items():
+            if isinstance(value, torch.Tensor) and value.dim():
+                _check_like(f"{key} of {names[id(parameter)]}", value, parameter)
+    schedule.load_state_dict(progress)
+    if schedule.last_epoch != checkpoint["global_step"]:
+        raise ValueError(f"its schedule is at step {schedule.last_epoch}, its weights at step {checkpoint['global_step']}")
+
+
+def _check_like(name: str, found: object, wanted: torch.Tensor) -> None:
+    if not isinstance(found, torch.Tensor):
+        raise TypeError(f"{name} is no tensor")
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        raise ValueError(
+            f"tensor {name} is {found.dtype} of shape {tuple(found.shape)}, expected {wanted.dtype} of {tuple(wanted.shape)}"
+        )
