@@ -85,6 +85,11 @@ def test_scores_are_those_worked_out_by_hand(arpa: Path, suffix: str) -> None:
     assert score.unknown_log_prob == pytest.approx((-0.15 - 0.2 - 1.3) * math.log(10), abs=1e-5)
 
 
+def test_kenlm_says_nothing_by_itself(arpa: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    load_kenlm(arpa)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_next_words_are_those_with_the_highest_probability(arpa: Path) -> None:
     model = load_language_model(arpa)
     found = model.next_words(["a"], 2)

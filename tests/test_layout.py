@@ -14,6 +14,7 @@ import asr
 PACKAGE = Path(asr.__file__).parent
 ROOMS = (
     ["errors"],
+    ["chatter"],
     ["untrusted"],
     ["mixing"],
     ["waveform"],

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from asr.chatter import held_back
 from asr.errors import PackageError
 from asr.language.arpa import check_arpa, read_arpa_words, read_counts
 from asr.language.config import MAX_ORDER
@@ -142,7 +143,8 @@ def open_kenlm(path: Path, words: Sequence[str]) -> Any:
 
     check_file(path, read_header(path))
     try:
-        return KenLM(str(path), Dictionary(list(words)))
+        with held_back():
+            return KenLM(str(path), Dictionary(list(words)))
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter where what it says quotes bytes of the file
         said = " ".join(str(error).split("threw", 1)[-1].split())
         raise PackageError(f"{path}: KenLM cannot read it: {said}") from None

@@ -1,0 +1,63 @@
+"""What libraries write to standard error by themselves does not reach it; what others write does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from asr.chatter import held_back
+
+MPG123 = b"[src/libmpg123/layer3.c:INT123_do_layer3():1804] error: dequantization failed!\n"
+XING = b"Warning: Xing stream size off by more than 1%, fuzzy seeking may be even more fuzzy than by design!\n"
+KENLM = (
+    b"Loading the LM will be faster if you build a binary file.\nReading /a/b.arpa\n----5---10---15---20---25---30---35---40---45"
+    b"---50---55---60---65---70---75---80---85---90---95--100\nThe ARPA file is missing <unk>.  Substituting log10 probability "
+    b"-100.\n****************************************************************************************************\n"
+)
+
+
+def test_chatter_is_held_back_and_the_rest_is_passed_on(capfd: pytest.CaptureFixture[str]) -> None:
+    for chatter in (MPG123, XING, KENLM):
+        with held_back():
+            os.write(2, b"before\n" + chatter)
+            os.write(2, b"after\rend\nand more")
+        os.write(2, b"; ended\n")
+        assert capfd.readouterr().err == "before\nafter\rend\nand more; ended\n"
+
+
+def test_threads_side_by_side(capfd: pytest.CaptureFixture[str]) -> None:
+    def work(number: int) -> None:
+        for _ in range(20):
+            with held_back():
+                os.write(2, MPG123)
+                os.write(2, b"%d\n" % number)
+                time.sleep(0.0005 * number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.write(2, MPG123)
+    lines = capfd.readouterr().err.splitlines()
+    assert sorted(lines[:-1]) == sorted(str(number) for number in range(4) for _ in range(20))
+    assert lines[-1] == MPG123.decode().strip()  # outside, nothing is held back
+
+
+def test_a_child_made_meanwhile_and_a_closed_standard_error(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom asr.chatter import held_back\n"
+        "with held_back():\n"
+        "    if os.fork() == 0:\n"
+        "        os.write(2, b'child\\n'); os._exit(0)\n"
+        "    os.wait()\n"
+        "os.write(2, b'parent\\n')\nos.close(2)\nwith held_back():\n    pass\nprint('done')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("done\n", "child\nparent\n")
