@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from asr.errors import WRONG_PATH, AsrError, ConfigError, StorageError
+from asr.errors import WRONG_PATH, AsrError, AudioError, ConfigError, OutOfMemory, StorageError, lacks_memory
 from asr.option import nearest
 
 COMMANDS = {
@@ -121,29 +121,37 @@ def _guard(name: str, command: Callable[[], int]) -> int:
         code = command()
         sys.stdout.flush()
         return code
-    except AsrError as error:
-        return _report(name, error, error.exit_code)
     except KeyboardInterrupt:
         return _report(name, "interrupted", INTERRUPTED)
     except BrokenPipeError:
         _give_up_output()  # its reader went away (`asr ... | head`)
         return 1
-    except OSError as error:
-        if error.errno in WRONG_PATH:
-            wrong = ConfigError(f"cannot use {error.filename}: {error.strerror}; choose another name or folder")
-            return _report(name, wrong, wrong.exit_code)
-        if error.errno not in _STORAGE:
-            traceback.print_exc()
-            return 1
-        place = f" {error.filename}" if error.filename else ""
-        storage = StorageError(
-            f"cannot write{place}: {error.strerror}; free some space or choose another folder, and run it again"
-        )
-        return _report(name, storage, storage.exit_code)
-    except Exception:
+    except Exception as error:
+        known = _known(error)
+        if known is not None:
+            return _report(name, known, known.exit_code)
         traceback.print_exc()
         print(f"asr {name}: this is a fault in asr, not in what you gave it; please report it", file=sys.stderr)
         return 1
+
+
+def _known(error: Exception) -> AsrError | None:
+    """Return what a user is told of an error; None for a fault of ours."""
+    # A file of sound may ask for memory that nobody has; any other error that is about memory is about nothing else.
+    if not isinstance(error, AudioError) and lacks_memory(error):
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return OutOfMemory(
+            f"there is not enough memory: {reason}; close other programs, allow more (`ulimit -v`), or give it less at once "
+            "(--batch-seconds, trainer.batch_s, a smaller beam)"
+        )
+    if isinstance(error, OSError) and error.errno in WRONG_PATH:
+        return ConfigError(f"cannot use {error.filename}: {error.strerror}; choose another name or folder")
+    if isinstance(error, OSError) and error.errno in _STORAGE:
+        place = f" {error.filename}" if error.filename else ""
+        return StorageError(
+            f"cannot write{place}: {error.strerror}; free some space or choose another folder, and run it again"
+        )
+    return error if isinstance(error, AsrError) else None
 
 
 def _give_up_output() -> None:

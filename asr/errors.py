@@ -11,6 +11,7 @@
     │   └── PackageError        a model package that is broken or not ours
     └── Failure                 nobody's mistake: exit code 1
         ├── TrainingDiverged    the loss is no longer a finite number
+        ├── OutOfMemory         the machine, or what it allows, has no more
         └── StorageError        the disk is full or cannot be written
 
 A message says what is wrong, where, what was found, what was expected, and what to do about it.
@@ -67,5 +68,23 @@ class TrainingDiverged(Failure):
     """The training loss is no longer a finite number."""
 
 
+class OutOfMemory(Failure):
+    """There is not enough memory."""
+
+
 class StorageError(Failure):
     """A file could not be written: the disk is full or not writable."""
+
+
+_MEMORY_WORDS = ("allocate memory", "bad_alloc", "failed to map segment", "malloc", "out of memory", "can't start new thread")
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Say whether an error, or what it was made of, is that there is not enough memory; libraries say so in many ways."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return True
+        if isinstance(error, (RuntimeError, ImportError, OSError)) and any(word in str(error) for word in _MEMORY_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -16,9 +16,11 @@ from asr.chatter import held_back
 MPG123 = b"[src/libmpg123/layer3.c:INT123_do_layer3():1804] error: dequantization failed!\n"
 XING = b"Warning: Xing stream size off by more than 1%, fuzzy seeking may be even more fuzzy than by design!\n"
 KENLM = (
-    b"Loading the LM will be faster if you build a binary file.\nReading /a/b.arpa\n----5---10---15---20---25---30---35---40---45"
-    b"---50---55---60---65---70---75---80---85---90---95--100\nThe ARPA file is missing <unk>.  Substituting log10 probability "
-    b"-100.\n****************************************************************************************************\n"
+    b"Loading the LM will be faster if you build a binary file.\nReading /a/b.arpa\n"
+    b"----5---10---15---20---25---30---35---40---45"
+    b"---50---55---60---65---70---75---80---85---90---95--100\n"
+    b"The ARPA file is missing <unk>.  Substituting log10 probability -100.\n"
+    b"****************************************************************************************************\n"
 )
 
 

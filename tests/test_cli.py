@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from asr import cli
-from asr.errors import AudioError, StorageError, TrainingDiverged
+from asr.errors import AudioError, PackageError, StorageError, TrainingDiverged
 
 Fake = Callable[[Callable[[argparse.Namespace], int]], None]
 
@@ -66,6 +66,50 @@ def test_error_becomes_a_message_and_an_exit_code(
     captured = capsys.readouterr()
     assert words in captured.err
     assert "Traceback" not in captured.err
+
+
+def after(cause: Exception, error: Exception) -> Exception:
+    """Return an error that was raised while another was handled, which it does not show."""
+    try:
+        try:
+            raise cause
+        except Exception:
+            raise error from None
+    except Exception as raised:
+        return raised
+
+
+TORCH = RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: Error code 12")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 3.2 GiB for an array"),
+        MemoryError(),
+        TORCH,
+        RuntimeError("CUDA out of memory. Tried to allocate 20 MiB"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        OSError("cannot load library 'libsndfile.so': cannot open shared object file: Cannot allocate memory"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        after(
+            RuntimeError("mmap failed: Cannot allocate memory"), PackageError("ngram.bin: KenLM cannot read it: mmap failed")
+        ),
+    ],
+)
+def test_a_lack_of_memory_is_named_and_no_file_is_blamed(
+    fake: Fake, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    fake(raising(error))
+    assert cli.main(["fake"]) == 1
+    captured = capsys.readouterr()
+    assert "asr fake: error: there is not enough memory: " in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_a_file_that_asks_for_memory_that_nobody_has_is_at_fault(fake: Fake) -> None:
+    fake(raising(after(MemoryError(), AudioError("a.m4a: is corrupt"))))
+    assert cli.main(["fake"]) == 2
 
 
 def test_fault_of_ours_shows_where_it_is(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
