@@ -32,11 +32,10 @@ from asr.config import Config, DecodingConfig
 from asr.config_mapping import from_mapping
 from asr.decoding.lexicon import find
 from asr.errors import PackageError
-from asr.features import Frontend
 from asr.files import replacing_folder
-from asr.model.acoustic import AcousticModel, SpeechModel
+from asr.model.acoustic import SpeechModel
 from asr.model.device import check_device
-from asr.model.storage import SCALE, from_stored, to_stored
+from asr.model.storage import SCALE, check_header, check_size, from_stored, to_stored
 from asr.parts import CARD_NAME, CONFIG_NAME, FORMAT, LANGUAGE_NAME, SECTIONS, WEIGHTS_NAME, check_parts, read_config
 from asr.text import Tokenizer, load_tokenizer
 
@@ -191,7 +190,7 @@ def update_package(
     folder = Path(folder).resolve()
     check_updatable(folder)
     with replacing_folder(folder) as temporary:
-        shutil.copytree(folder, temporary, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(folder, temporary, symlinks=True, dirs_exist_ok=True, ignore=_not_files)
         texts = {CONFIG_NAME: _config_yaml(config, facts or {}), CARD_NAME: card}
         for name, content in {**(files or {}), **{name: text.encode() for name, text in texts.items()}}.items():
             _put(temporary / name, content)
@@ -227,7 +226,7 @@ def compress_package(folder: Path, target: Path, storage: str) -> Path:
             largest = float(weights[name].abs().max())
             raise PackageError(f"{folder}: tensor {name} reaches {largest:.3g}, which {storage} cannot hold; use int8")
     with replacing_folder(target) as temporary:
-        shutil.copytree(folder, temporary, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(folder, temporary, symlinks=True, dirs_exist_ok=True, ignore=_not_files)
         _put(temporary / WEIGHTS_NAME, safetensors.torch.save(stored))
     return target
 
@@ -246,6 +245,12 @@ def check_updatable(folder: Path) -> None:
             raise PackageError(
                 f"{place}: read-only, so the package {folder.name} cannot change; change the permissions or copy it elsewhere"
             )
+
+
+def _not_files(folder: str, names: list[str]) -> list[str]:
+    """Return what lies in a package and is neither file nor folder nor link: a pipe would be read for ever."""
+    paths = {name: os.path.join(folder, name) for name in names}
+    return [name for name, path in paths.items() if not (os.path.isfile(path) or os.path.isdir(path) or os.path.islink(path))]
 
 
 def _put(path: Path, content: Path | bytes) -> None:
@@ -302,9 +307,8 @@ def read_package(folder: Path, device: str | torch.device = "cpu") -> ModelPacka
     check_parts(folder)
     config, facts = read_config(folder / CONFIG_NAME)
     tokenizer = load_tokenizer(folder)
-    weights = _read_weights(folder / WEIGHTS_NAME, config, len(tokenizer))
-    model = SpeechModel(config.frontend, config.model, len(tokenizer))
-    model.load_state_dict(weights)
+    model = SpeechModel(config.frontend, config.model, len(tokenizer), empty=True)
+    model.load_state_dict(_read_weights(folder / WEIGHTS_NAME, model), assign=True)
     return ModelPackage(folder, config, model.eval().to(target), tokenizer, weights_hash(folder), facts)
 
 
@@ -327,14 +331,18 @@ def with_decoding(package: ModelPackage, settings: Mapping[str, Any]) -> ModelPa
     return dataclasses.replace(package, config=from_mapping(mapping))
 
 
-def _read_weights(path: Path, config: Config, n_tokens: int) -> dict[str, torch.Tensor]:
+def _read_weights(path: Path, model: SpeechModel) -> dict[str, torch.Tensor]:
     """Read the weights after their names, shapes and types were found to be those of the configured network."""
+    expected = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in model.state_dict().items()}
+    check_size(str(path.parent / CONFIG_NAME), [shape for shape, _ in expected.values()])
     try:
+        check_header(path)
         with safetensors.safe_open(path, framework="pt") as file:
             found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             headers = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in found.items()}
-            _check_headers(path, headers, _expected_shapes(config, n_tokens))
-            weights = from_stored({name: file.get_tensor(name) for name in headers})
+            _check_headers(path, headers, expected)
+            # Copies, since the file may be overwritten.
+            weights = from_stored({name: file.get_tensor(name).clone() for name in headers})
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         with open(path, "rb") as stream:
             start = stream.read(2)
@@ -342,19 +350,6 @@ def _read_weights(path: Path, config: Config, n_tokens: int) -> dict[str, torch.
         raise PackageError(f"{path}: not a safetensors file: {foreign} ({error})") from None
     _check_finite(weights, str(path))
     return weights
-
-
-def _expected_shapes(config: Config, n_tokens: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Return what the network's state holds, without the memory that a huge one would take."""
-    frontend = Frontend(config.frontend)
-    with torch.device("meta"):
-        acoustic = AcousticModel(config.model, frontend.n_features, n_tokens)
-    parts = {"frontend": frontend, "acoustic": acoustic}
-    return {
-        f"{prefix}.{name}": (tuple(tensor.shape), tensor.dtype)
-        for prefix, part in parts.items()
-        for name, tensor in part.state_dict().items()
-    }
 
 
 _DTYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}

@@ -62,7 +62,9 @@ class ShippedModel:
         """
         if self.error is not None:
             raise PackageError(self.error)
-        card = _card(self.folder)
+        from asr.parts import read_card
+
+        card = read_card(self.folder).lstrip()
         if not card:
             raise PackageError(f"{self.folder}: has no README.md, the card of a model package; install asr again")
         return card
@@ -120,23 +122,16 @@ def _folders() -> dict[str, Path]:
 
 
 def _look_at(name: str, folder: Path) -> ShippedModel:
-    from asr.parts import CONFIG_NAME, check_parts, read_config
+    from asr.parts import CONFIG_NAME, check_parts, read_card, read_config
 
     facts: Mapping[str, Any] = {}
-    error = None
+    error, card = None, ""
     try:
         check_parts(folder)
+        card = read_card(folder)
         _, facts = read_config(folder / CONFIG_NAME)
     except (PackageError, OSError) as problem:
         error = str(problem)
     n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    first = next(iter(_card(folder).splitlines()), "")
+    first = next(iter(card.lstrip().splitlines()), "")
     return ShippedModel(name, folder, n_bytes, first.lstrip("# "), facts, error)
-
-
-def _card(folder: Path) -> str:
-    """Return the text of a package's card; empty where it has none."""
-    from asr.parts import CARD_NAME
-
-    path = folder / CARD_NAME
-    return path.read_text(encoding="utf-8", errors="replace").lstrip() if path.is_file() else ""

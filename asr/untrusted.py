@@ -31,7 +31,7 @@ MAX_LINES, MAX_LINE_BYTES, MAX_LIST_BYTES = 1 << 20, 1 << 12, 1 << 26
 
 _MAX_ENTRIES = 1000  # of the folder of language models
 _MAX_DEPTH = 32
-_MAX_NODES = 1 << 15
+_MAX_NODES = 1 << 14
 _MAX_NUMBER = 64  # characters
 
 

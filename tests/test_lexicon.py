@@ -59,7 +59,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, tokenizer: PhoneTokenizer) ->
     with pytest.raises(DataError, match="No such file"):
         Lexicon.load(tmp_path / "absent", tokenizer)
     (tmp_path / "latin1").write_bytes(b"\xe9\t\xe9")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="not UTF-8 text"):
         Lexicon.load(tmp_path / "latin1", tokenizer)
 
 

@@ -227,7 +227,7 @@ def test_how_large_the_tokenizer_of_a_package_may_be(package: Path, tmp_path: Pa
         (copy / FILE_NAME).write_text(text + " " * (n_bytes - len(text.encode())))
         assert read_package(copy).tokenizer.kind == "characters"
     (copy / FILE_NAME).write_text(text + " " * (1 << 23))
-    with pytest.raises(PackageError, match=r"tokenizer\.json: \d+ bytes; expected 8388608 at most"):
+    with pytest.raises(PackageError, match=r"tokenizer\.json: [\d,]+ bytes; expected 8,388,608 at most"):
         read_package(copy)
 
 

@@ -417,13 +417,6 @@ def test_pronunciations_by_a_voice_are_written_down(
     assert score_lines(capsys.readouterr().out) == tuned
 
 
-def test_no_copy_leaves_models_where_they_are(mine: Path, manifests: Path, arpa: Path) -> None:
-    settings = ["decoding.kind=beam_ngram", f"decoding.lm={arpa}", "decoding.beam=10"]
-    assert tune(mine, manifests, *settings, "--trials", "1", "--no-copy") == 0
-    assert read_package(mine).config.decoding.lm == str(arpa)
-    assert not (mine / "language").exists()
-
-
 def test_a_second_tuning_replaces_the_lines_of_the_first() -> None:
     scored = score({"a": "one two three"}, {"a": "one too three"})
     card = "# name\n\n| | |\n|---|---|\n| decoder | greedy |\n\n## Use\n\n| other | table |\n"

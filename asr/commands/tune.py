@@ -59,7 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed tries the same settings (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="leave the package as it is")
-    parser.add_argument("--no-copy", action="store_true", help="leave language models and lexicon where they are")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write tuning.png and tuning.jsonl here, not to MODEL/tuning"
     )
@@ -158,7 +157,7 @@ def _finish(
         written += [str(args.output / name) for name in files]
     if not args.dry_run:
         inside = {} if args.output else {f"{FOLDER}/{name}": content for name, content in files.items()}
-        copied = store(package, tuning, names, copy=not args.no_copy, files=inside)
+        copied = store(package, tuning, names, files=inside)
         written += [str(package.folder / name) for name in ("config.yaml", "README.md", *copied, *inside)]
     for reason in posteriors.left_out.values():
         print(f"asr tune: {reason}", file=sys.stderr)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from asr.errors import ConfigError
 from asr.text import Tokenizer
 
 _MOST_SPELLINGS = 16
+_MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,8 @@ def read_hot_words(argument: str) -> list[str]:
     ConfigError
         A file that is absent or cannot be read, or nothing in it.
     """
-    path = Path(argument)
-    if path.is_file():
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: hot words cannot be read: {getattr(error, 'strerror', None) or error}") from None
-        items = [line for line in lines if not line.lstrip().startswith("#")]
+    if os.path.exists(argument) and not os.path.isdir(argument):
+        items = [line for line in _read(argument).splitlines() if not line.lstrip().startswith("#")]
     elif "," not in argument and (argument.startswith(("/", "./", "../", "~/")) or argument.endswith(".txt")):
         raise ConfigError(f"hot words {argument!r}: there is no such file, and no word is written so")
     else:
@@ -59,6 +55,18 @@ def read_hot_words(argument: str) -> list[str]:
             f"hot words {argument!r}: there are none; expected a file with a word or phrase a line, or WORD,WORD:WEIGHT"
         )
     return found
+
+
+def _read(path: str) -> str:
+    """Return the text of a file or of a pipe, which may have no end."""
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise ConfigError(f"{path}: more than {_MAX_BYTES:,} bytes; expected a file with some hot words, one a line")
+        return content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: hot words cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def split_weight(item: str) -> tuple[str, float]:

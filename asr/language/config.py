@@ -17,6 +17,7 @@ from asr.config import TokensConfig
 from asr.config_checks import check_ranges
 from asr.errors import ConfigError
 from asr.option import leaves, option, show
+from asr.untrusted import MAX_LINES
 
 MAX_ORDER = 6
 """The longest n-grams that flashlight-text's KenLM was built to read."""
@@ -52,7 +53,10 @@ class NgramConfig:
         high=1000000,
     )
     vocabulary_size: int = option(
-        60000, "the most frequent words; all others are counted as one, <unk>; 0 is all words", low=0, high=10000000
+        60000,
+        "the most frequent words; all others are counted as one, <unk>; 0 is as many as there can be",
+        low=0,
+        high=MAX_LINES,
     )
     memory_gib: float = option(2.0, "memory for sorting; more than this goes to disk", unit="GiB", low=0.05, high=4096.0)
     format: str = option("binary", "KenLM's binary file, or text in ARPA format", choices=("binary", "arpa"))
@@ -73,7 +77,7 @@ class LstmConfig:
         "the most frequent words, all others being one, <unk>: the same as an n-gram model's of the same text and size; or the "
         "number of pieces",
         low=3,
-        high=10000000,
+        high=MAX_LINES,
     )
     embedding_size: int = option(256, "values that stand for a word, at the input and at the output", low=1, high=8192)
     hidden_size: int = option(512, "units of each LSTM layer", low=1, high=8192)

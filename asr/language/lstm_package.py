@@ -23,6 +23,7 @@ from asr.language.perplexity import Perplexity
 from asr.language.units import Pieces, Units
 from asr.language.vocabulary import Vocabulary
 from asr.model.device import check_device
+from asr.model.storage import check_header, check_size
 from asr.text import BpeTokenizer, Normaliser, load_tokenizer
 
 _SIZES = ("embedding_size", "hidden_size", "layers")
@@ -108,6 +109,8 @@ def read_lstm(file: Path, sizes: object, units: Units, words: Sequence[str], for
         with torch.device("meta"):
             network = LstmNetwork(config, len(words) + 2)
         expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+        check_size(str(file.parent / "config.yaml"), expected.values())
+        check_header(file)
         with safetensors.safe_open(file, framework="pt") as opened:
             found = {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118 - not a mapping
             types = {opened.get_slice(key).get_dtype() for key in found}
@@ -116,7 +119,7 @@ def read_lstm(file: Path, sizes: object, units: Units, words: Sequence[str], for
                 raise PackageError(
                     f"{file}: not the weights of the network of config.yaml: {', '.join(wrong[:3]) or 'types'} differ"
                 )
-            weights = {key: opened.get_tensor(key) for key in found}
+            weights = {key: opened.get_tensor(key).clone() for key in found}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise PackageError(f"{file}: not a safetensors file: corrupt, truncated or foreign ({error})") from None
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):

@@ -31,6 +31,8 @@ class NgramModel(LanguageModel):
         What its beginning says.
     units, words, form
         As for :class:`asr.language.model.LanguageModel`.
+    digest
+        The file's SHA-256 in hexadecimal digits, where it is known.
 
     Raises
     ------
@@ -38,9 +40,12 @@ class NgramModel(LanguageModel):
         The file holds what no such file does, or KenLM cannot read it.
     """
 
-    def __init__(self, path: Path, header: Header, units: Units, words: Sequence[str], form: Normaliser | None) -> None:
+    def __init__(
+        self, path: Path, header: Header, units: Units, words: Sequence[str], form: Normaliser | None, digest: str | None = None
+    ) -> None:
         super().__init__(units, words, form)
         self.path = path
+        self._digest = digest
         self.order = header.order
         self._kenlm = open_kenlm(path, [*words, UNKNOWN])
         # KenLM's index of the unknown word comes right after the words; the sentence's end has a call of its own.
@@ -57,7 +62,7 @@ class NgramModel(LanguageModel):
     @cached_property
     def hash(self) -> str:
         """First 12 hexadecimal digits of the file's SHA-256."""
-        return file_hash(self.path)[:12]
+        return (self._digest or file_hash(self.path))[:12]
 
     def score(self, sentences: Sequence[Sequence[str]]) -> list[SentenceScore]:
         return [self._score(sentence) for sentence in sentences]

@@ -21,12 +21,15 @@ import yaml
 import asr
 from asr.errors import ConfigError, PackageError
 from asr.files import replacing_folder
-from asr.language.kenlm import read_header
+from asr.language.kenlm import check_file, read_header
 from asr.language.model import LanguageModel
 from asr.language.ngram import NgramModel, file_hash, load_kenlm
 from asr.language.units import Characters, Pieces, Units, Words, plain_units
+from asr.language.vocabulary import FILE_NAME as VOCABULARY_NAME
 from asr.language.vocabulary import read_vocabulary
+from asr.text import FILE_NAME as TOKENIZER_NAME
 from asr.text import Normaliser
+from asr.untrusted import check_entries, read_yaml
 
 FORMAT = 1
 CONFIG_NAME = "config.yaml"
@@ -35,7 +38,6 @@ NGRAM_NAMES = {"binary": "ngram.bin", "arpa": "ngram.arpa"}
 LSTM_NAME = "model.safetensors"
 _KENLM_SUFFIXES = (".arpa", ".arpa.gz", ".bin", ".binary", ".mmap", ".klm")
 _KEYS = {"format", "kind", "unit", "file", "sha256", "tokens", "model", "training"}
-_MAX_TEXT_BYTES = 1 << 18
 
 
 @contextmanager
@@ -128,48 +130,63 @@ def load_language_model(path: Path | str, device: str = "cpu") -> LanguageModel:
     if not path.is_dir():
         kinds = ", ".join(_KENLM_SUFFIXES)
         raise PackageError(f"{path}: not found; expected the folder of a language model package, or a KenLM file ({kinds})")
+    check_entries(path, [path / name for name in (CONFIG_NAME, VOCABULARY_NAME, TOKENIZER_NAME)])
     config = _read_config(path)
     form = _read_form(path, config)
-    file = path / str(config["file"])
-    _check_file(path, file, str(config["sha256"]))
-    words = read_vocabulary(path).units
+    file = _find_file(path, config)
     if config["kind"] == "ngram":
-        return NgramModel(file, read_header(file), _read_units(path, config, form), words, form)
+        header = read_header(file)
+        check_file(file, header)
+        digest = _check_hash(file, config)
+        return NgramModel(file, header, _read_units(path, config, form), read_vocabulary(path).units, form, digest)
     from asr.language.lstm_package import read_lstm, read_units  # they need torch
 
     units = read_units(path) if config["unit"] == Pieces.name else _read_units(path, config, form)
-    return read_lstm(file, config["model"], units, words, form, device)
+    model = read_lstm(file, config["model"], units, read_vocabulary(path).units, form, device)
+    _check_hash(file, config)
+    return model
 
 
-def _check_file(folder: Path, file: Path, expected: str) -> None:
-    allowed = {*NGRAM_NAMES.values(), LSTM_NAME}
-    if file.name not in allowed or file.parent != folder:
-        raise PackageError(f"{folder / CONFIG_NAME}: file is {file.name!r}; expected one of {', '.join(sorted(allowed))}")
+def _find_file(folder: Path, config: Mapping[str, Any]) -> Path:
+    """Return the model's own file."""
+    allowed = [LSTM_NAME] if config["kind"] == "lstm" else [*NGRAM_NAMES.values()]
+    if config["file"] not in allowed:
+        found = repr(config["file"])[:80]
+        raise PackageError(f"{folder / CONFIG_NAME}: file is {found}; expected {' or '.join(allowed)}")
+    file = folder / str(config["file"])
+    check_entries(folder, [file])
     if not file.is_file():
         raise PackageError(f"{file}: not found; the package is incomplete: copy it again")
-    if file_hash(file) != expected:
+    return file
+
+
+def _check_hash(file: Path, config: Mapping[str, Any]) -> str:
+    """Compare a file with the hash of what was written, and return it; whoever changes both is not found so."""
+    found, expected = file_hash(file), repr(config["sha256"])[1:-1]
+    if found != expected:
         raise PackageError(
-            f"{file}: its content is not what {CONFIG_NAME} says (SHA-256 {file_hash(file)[:12]}, expected {expected[:12]}); "
-            "it is truncated or was changed: copy the package again"
+            f"{file}: its content is not what {CONFIG_NAME} says (SHA-256 {found[:12]}, expected {expected[:12]}); it is "
+            "truncated or was changed: copy the package again"
         )
+    return found
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_NAME
     try:
-        if path.stat().st_size > _MAX_TEXT_BYTES:
-            raise PackageError(f"{path}: {path.stat().st_size} bytes; expected {_MAX_TEXT_BYTES} at most")
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = read_yaml(path)
     except FileNotFoundError:
         raise PackageError(f"{path}: not found; {folder} is no language model package, or incomplete") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise PackageError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+    except OSError as error:
+        raise PackageError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not isinstance(config, dict) or config.get("kind") not in ("ngram", "lstm"):
         raise PackageError(f"{path}: not the configuration of a language model package (kind: ngram or lstm)")
     if config.get("format") != FORMAT:
-        raise PackageError(f"{path}: format {config.get('format')!r}, but asr {asr.__version__} reads format {FORMAT}")
+        found = repr(config.get("format"))[:40]
+        raise PackageError(f"{path}: format {found}, but asr {asr.__version__} reads format {FORMAT}")
     if config.keys() != _KEYS:
-        raise PackageError(f"{path}: expected the keys {', '.join(sorted(_KEYS))}; got {', '.join(sorted(map(str, config)))}")
+        found = ", ".join(sorted(map(str, config)))[:200]
+        raise PackageError(f"{path}: expected the keys {', '.join(sorted(_KEYS))}; got {found}")
     return config
 
 

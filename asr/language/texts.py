@@ -9,6 +9,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ from asr.text import Normaliser
 
 _COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 _REPORT_EVERY = 1000  # lines
+_MAX_LINE = 1 << 24  # characters; a small compressed file can hold one that no memory does
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def read_text(source: Source, on_bytes: Callable[[int], None] = lambda n: None) 
     Raises
     ------
     DataError
-        The file cannot be read: it is corrupt, truncated, or not UTF-8.
+        The file cannot be read: it is corrupt, truncated, or not UTF-8, or a line is longer than any text's.
     """
     if source.kind == "manifest":
         yield from (transcript(cut) for cut in read_manifest(str(source.path), source.path.parent))
@@ -98,7 +100,11 @@ def read_text(source: Source, on_bytes: Callable[[int], None] = lambda n: None) 
     number = reported = 0
     try:
         with open(source.path, "rb") as raw, _unpacked(raw, source.path) as lines:
-            for number, line in enumerate(lines, start=1):
+            for number, line in enumerate(iter(partial(lines.readline, _MAX_LINE + 1), ""), start=1):
+                if len(line) > _MAX_LINE:
+                    raise DataError(
+                        f"{source.path}, line {number}: more than {_MAX_LINE:,} characters; expected a sentence a line"
+                    )
                 yield _without_id(line) if source.kind == "ids" else line
                 if number % _REPORT_EVERY == 0:
                     on_bytes(raw.tell() - reported)

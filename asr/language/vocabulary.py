@@ -9,9 +9,10 @@ from pathlib import Path
 
 from asr.errors import PackageError
 from asr.language.units import SPECIALS
+from asr.untrusted import MAX_LINES, read_lines
 
 FILE_NAME = "vocabulary.txt"
-_MAX_BYTES = 1 << 30
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def limit(counts: Mapping[str, int], size: int, alphabet: str) -> Vocabulary:
     counts
         How often each unit occurs.
     size
-        How many to keep; 0 keeps all. Of equally frequent ones those that sort first are kept.
+        How many to keep; 0 keeps all, up to :data:`asr.untrusted.MAX_LINES`. Of equally frequent ones those that sort first are
+        kept.
     alphabet
         A unit with any other character is unknown, whatever its count.
 
@@ -64,7 +66,7 @@ def limit(counts: Mapping[str, int], size: int, alphabet: str) -> Vocabulary:
     known = frozenset(alphabet)
     usable = [(unit, n) for unit, n in counts.items() if known.issuperset(unit) and unit not in SPECIALS]
     usable.sort(key=lambda entry: (-entry[1], entry[0]))
-    kept = usable[: size or None]
+    kept = usable[: size or MAX_LINES]
     return Vocabulary(tuple(unit for unit, _ in kept), tuple(n for _, n in kept))
 
 
@@ -78,17 +80,15 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     """
     path = folder / FILE_NAME
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise PackageError(f"{path}: {path.stat().st_size} bytes; expected {_MAX_BYTES} at most")
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_lines(path)
     except FileNotFoundError:
         raise PackageError(f"{path}: not found; a language model package holds its words there") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise PackageError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    except OSError as error:
+        raise PackageError(f"{path}: cannot be read: {error.strerror or error}") from None
     units, counts = [], []
-    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, start=1):
+    for number, line in enumerate(lines, start=1):
         unit, _, count = line.partition("\t")
-        if unit.split() != [unit] or not count.isdecimal() or unit in SPECIALS:
+        if unit.split() != [unit] or not count.isdecimal() or len(count) > _MOST_DIGITS or unit in SPECIALS:
             raise PackageError(f"{path}, line {number}: expected a word, a tab and a count, got {line[:80]!r}")
         units.append(unit)
         counts.append(int(count))

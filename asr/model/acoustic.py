@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import nn
 
@@ -81,12 +83,15 @@ class SpeechModel(nn.Module):
         See :class:`asr.config.ModelConfig`.
     n_tokens
         Tokens, blank included.
+    empty
+        Draw no weights and take no memory for them: others will be assigned.
     """
 
-    def __init__(self, frontend: FrontendConfig, model: ModelConfig, n_tokens: int) -> None:
+    def __init__(self, frontend: FrontendConfig, model: ModelConfig, n_tokens: int, *, empty: bool = False) -> None:
         super().__init__()
         self.frontend = Frontend(frontend)
-        self.acoustic = AcousticModel(model, self.frontend.n_features, n_tokens)
+        with torch.device("meta") if empty else nullcontext():
+            self.acoustic = AcousticModel(model, self.frontend.n_features, n_tokens)
         self.n_tokens = n_tokens
         stride = 1
         for time_stride in model.cnn.time_strides:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import torch
+
+from asr.errors import PackageError
+from asr.untrusted import open_file
 
 STORAGES = ("float32", "float16", "int8")
 """What matrices can be stored as; vectors (biases, normalisation, statistics) are float32 always."""
@@ -12,7 +18,42 @@ STORAGES = ("float32", "float16", "int8")
 SCALE = ":scale"
 """Ends the name of the vector that belongs to a matrix of integers, one factor a row."""
 
+MAX_WEIGHTS = 1 << 28
+"""Of a network that is read from a file: a gibibyte in float32."""
+
+_MAX_HEADER_BYTES = 1 << 20  # some thousands of tensors
 _LARGEST = 127
+
+
+def check_header(path: Path) -> None:
+    """Make sure that a safetensors file describes no more tensors than a network has, before the description is read.
+
+    Raises
+    ------
+    PackageError
+        It is no regular file, or larger than :data:`MAX_WEIGHTS` take.
+    ValueError
+        Its header is too long.
+    OSError
+        It is absent, or may not be read.
+    """
+    with open_file(path, 4 * MAX_WEIGHTS + _MAX_HEADER_BYTES) as stream:
+        (n_bytes,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
+    if n_bytes > _MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {n_bytes:,} bytes; expected {_MAX_HEADER_BYTES:,} at most")
+
+
+def check_size(where: str, shapes: Iterable[tuple[int, ...]]) -> None:
+    """Refuse a network that has more weights than are read.
+
+    Raises
+    ------
+    PackageError
+        With both numbers.
+    """
+    n_weights = sum(map(math.prod, shapes))
+    if n_weights > MAX_WEIGHTS:
+        raise PackageError(f"{where}: describes a network of {n_weights:,} weights; expected {MAX_WEIGHTS:,} at most")
 
 
 def to_stored(weights: Mapping[str, torch.Tensor], storage: str) -> dict[str, torch.Tensor]:

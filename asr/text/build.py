@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from asr.text.normaliser import Normaliser
 from asr.text.phones import PhoneTokenizer, build_phones
 from asr.text.tokenizer import FILE_NAME, FORMAT, Tokenizer
 from asr.text.voice import Voice
+from asr.untrusted import MAX_TOKENIZER_BYTES, read_json
 
 _KINDS: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in (CharacterTokenizer, BpeTokenizer, PhoneTokenizer)}
 _SETTINGS = ("alphabet", "case", "punctuation")
@@ -63,11 +63,11 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """
     path = Path(folder) / FILE_NAME
     try:
-        mapping = json.loads(path.read_text(encoding="utf-8"))
+        mapping = read_json(path, MAX_TOKENIZER_BYTES)
     except FileNotFoundError:
         raise PackageError(f"{path}: not found; a model package holds its tokenizer there") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise PackageError(f"{path}: cannot be read as JSON ({error})") from None
+    except OSError as error:
+        raise PackageError(f"{path}: cannot be read: {error.strerror or error}") from None
     return tokenizer_from_mapping(mapping, str(path))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from asr.errors import ConfigError, DataError
 from asr.text.normaliser import Normaliser, shortened
+from asr.untrusted import open_file
 
 Pronunciation = tuple[str, ...]
 
@@ -136,11 +137,11 @@ class Dictionary:
 
 def _lines(path: Path) -> list[str]:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise DataError(f"{path}: {path.stat().st_size} bytes; a dictionary of pronunciations has {_MAX_BYTES} at most")
-        return path.read_bytes().decode("utf-8-sig").splitlines()
+        with open_file(path, _MAX_BYTES, DataError) as stream:
+            content = stream.read()
+        return content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        line = content[: error.start].count(b"\n") + 1
         raise DataError(f"{path}, line {line}: not UTF-8 text ({error.reason}); convert the file to UTF-8") from None
     except OSError as error:
         raise ConfigError(f"tokens.dictionary={path}: cannot be read: {error.strerror or error}") from None

@@ -9,6 +9,7 @@ from asr.errors import DataError
 from asr.files import replacing
 from asr.text.normaliser import shortened
 from asr.text.tokenizer import Tokenizer
+from asr.untrusted import read_lines
 
 Spelling = tuple[int, ...]
 
@@ -76,15 +77,16 @@ class Lexicon(Mapping[str, Sequence[Spelling]]):
         Raises
         ------
         DataError
-            The file is absent, not UTF-8 or empty, a line is no entry or holds a name that is no token, naming the line.
+            The file is absent, not UTF-8 or empty, larger than :func:`asr.untrusted.read_lines` reads, or a line is no entry or
+            holds a name that is no token, naming the line.
         """
         boundary = tokenizer.boundary
         indices = {name: index for index, name in enumerate(tokenizer.token_names) if index and index != boundary}
         entries: dict[str, dict[Spelling, None]] = {}
         try:
-            lines = path.read_bytes().decode("utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: the lexicon cannot be read: {getattr(error, 'strerror', None) or error}") from None
+            lines = read_lines(path, DataError)
+        except OSError as error:
+            raise DataError(f"{path}: the lexicon cannot be read: {error.strerror or error}") from None
         for number, line in enumerate(lines, start=1):
             word, _, names = line.partition("\t")
             if not line.strip():

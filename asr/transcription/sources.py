@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from asr.audio_folder import find_audio
-from asr.errors import ConfigError
+from asr.errors import AudioError, ConfigError
 from asr.mixing import Tell
 
 STDIN = "-"
 STDIN_NAME = "stdin"
+MAX_STDIN_BYTES = 1 << 30
+"""Standard input is kept in memory, since most formats are read back and forth."""
+
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,25 @@ def open_source(source: Source) -> str | BinaryIO:
     """Return what a recogniser takes: the path, or all of standard input under the name that it has everywhere."""
     if source.path != STDIN:
         return source.path
-    stream = io.BytesIO(sys.stdin.buffer.read())
+    stream = io.BytesIO()
+    while block := sys.stdin.buffer.read(_BLOCK):
+        stream.write(block)
+        if stream.tell() > MAX_STDIN_BYTES:
+            stream = _TooLong()
+            break
+    stream.seek(0)
     stream.name = STDIN_NAME
     return stream
+
+
+class _TooLong(io.BytesIO):
+    """Stands for standard input that goes on and on: reading it is the error, when its turn comes."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise AudioError(
+            f"{STDIN_NAME}: more than {MAX_STDIN_BYTES >> 20} MiB, which is as much as is kept of it; write it to a file and "
+            "name that"
+        )
 
 
 def _below(folder: str, tell: Tell) -> list[Source]:

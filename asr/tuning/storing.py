@@ -16,7 +16,7 @@ from asr.decoding.lexicon import load_words
 from asr.decoding.searches import word_source
 from asr.files import replacing
 from asr.package import ModelPackage, self_contained, update_package
-from asr.parts import CARD_NAME
+from asr.parts import read_card
 from asr.tuning.picture import draw
 from asr.tuning.tuner import Tuning
 
@@ -44,10 +44,8 @@ def write_records(contents: Mapping[str, bytes], folder: Path) -> None:
             stream.write(content)
 
 
-def store(
-    package: ModelPackage, tuning: Tuning, manifests: Sequence[str], *, copy: bool, files: Mapping[str, bytes]
-) -> list[str]:
-    """Write the tuned settings into the package, whole or not at all.
+def store(package: ModelPackage, tuning: Tuning, manifests: Sequence[str], *, files: Mapping[str, bytes]) -> list[str]:
+    """Write the tuned settings into the package, with what they need from elsewhere, whole or not at all.
 
     Parameters
     ----------
@@ -57,8 +55,6 @@ def store(
         What the search found.
     manifests
         Names of what it was tuned on.
-    copy
-        Copy language models and the lexicon from elsewhere into the package, so that it needs nothing else.
     files
         Further files, by path inside the package.
 
@@ -75,17 +71,14 @@ def store(
     # How many processes decode is a matter of the machine.
     decoding = dataclasses.replace(tuning.config, jobs=package.config.decoding.jobs)
     score = tuning.decoded.score
-    card = package.folder / CARD_NAME
-    copies: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        if copy:
-            decoding = _with_lexicon(decoding, package, Path(scratch) / "lexicon.tsv")
-            decoding, copies = self_contained(decoding, package.folder)
+        decoding = _with_lexicon(decoding, package, Path(scratch) / "lexicon.tsv")
+        decoding, copies = self_contained(decoding, package.folder)
         update_package(
             package.folder,
             dataclasses.replace(package.config, decoding=decoding),
             add_tuning(
-                card.read_text(encoding="utf-8") if card.is_file() else "",
+                read_card(package.folder),
                 decoder=tuning.decoded.decoder,
                 manifests=manifests,
                 score=score,
