@@ -123,6 +123,36 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def check_like(name: str, found: object, wanted: torch.Tensor) -> None:
+    """Make sure that what a checkpoint holds can take a tensor's place.
+
+    Raises
+    ------
+    ValueError
+        It is no tensor, or of another shape or type.
+    """
+    if not isinstance(found, torch.Tensor):
+        raise ValueError(f"{name} is no tensor")
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        raise ValueError(
+            f"tensor {name} is {found.dtype} of shape {tuple(found.shape)}, expected {wanted.dtype} of {tuple(wanted.shape)}"
+        )
+
+
+def check_moments(optimizer: torch.optim.Optimizer, names: Mapping[torch.Tensor, str]) -> None:
+    """Make sure that the moments that an optimiser has taken up are like its parameters, of which the names are given.
+
+    Raises
+    ------
+    ValueError
+        One is of another shape or type.
+    """
+    for parameter, moments in optimizer.state.items():
+        for key, value in moments.items():
+            if isinstance(value, torch.Tensor) and value.dim():
+                check_like(f"{key} of {names[parameter]}", value, parameter)
+
+
 class _Hashing:
     """A file to write to, with the hash of what was written."""
 

@@ -14,7 +14,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,13 +24,14 @@ import safetensors.torch
 import torch
 import yaml
 
+from asr.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from asr.cli import main
 from asr.errors import ConfigError, DataError, PackageError, TrainingDiverged
 from asr.files import locked
 from asr.language import load_language_model
 from asr.language.config import LstmConfig, LstmTraining, compose_training
 from asr.language.lstm import LstmModel
-from asr.language.lstm_run import LAST, find_run
+from asr.language.lstm_run import _state as state_on
 from asr.language.lstm_step import Stepper
 from asr.language.lstm_training import INTERRUPTED, choose_device, train_lstm
 
@@ -112,15 +115,14 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been(text: Path, monkeypatch: 
 
 def test_states_of_generators_stay_on_the_cpu_where_a_run_goes_on_on_a_gpu(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt_at(monkeypatch, 17)
-    config = config_of(text)
-    assert train_lstm(config) == INTERRUPTED
-    working = text.parent / "lm.training"
-    saved = torch.load(working / LAST, weights_only=True)
-    found = find_run(working, config, saved["text"], torch.device("meta"))  # any device that is not the CPU
-    assert found is not None
-    assert found[1]["random"].device.type == found[1]["drawing"].device.type == "cpu"
-    assert found[0].state is not None
-    assert found[0].state.layers[0][0].device.type == "meta"
+    assert train_lstm(config_of(text)) == INTERRUPTED
+    saved = read_checkpoint(text.parent / "lm.training" / LAST)
+    assert saved["stepper"]["random"].device.type == saved["stepper"]["drawing"].device.type == "cpu"
+    elsewhere = torch.zeros(1, device="meta")  # any device that is not the CPU
+    stepper: Any = SimpleNamespace(config=config_of(text).lm, rows=SimpleNamespace(table=elsewhere))
+    state = state_on(saved["state"], stepper)
+    assert state is not None
+    assert state.layers[0][0].device.type == "meta"
 
 
 def test_a_second_process_does_not_train_in_the_same_folder(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +189,7 @@ def test_full_disk_stops_the_run_and_spoils_nothing(text: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(writer, save)
         assert main(["lm", "train", *overrides_of(text, "lm.checkpoint_minutes=1e-9")]) == 1
-    assert sorted(path.name for path in (text.parent / "lm.training").iterdir()) == [LAST, "package", "train.log"]
+    assert sorted(path.name for path in (text.parent / "lm.training").iterdir()) == [LAST, "package", PREVIOUS, "train.log"]
     assert train_lstm(config_of(text)) == 0
     for key, tensor in weights_of(text.parent / "lm").items():
         assert torch.equal(tensor, expected[key]), key
@@ -197,7 +199,7 @@ def test_run_that_cannot_go_on_is_refused(text: Path, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         interrupt_at(patch, 3)
         train_lstm(config_of(text))
-    with pytest.raises(ConfigError, match=r"another lm\.hidden_size \(16\)"):
+    with pytest.raises(ConfigError, match=r"another lm\.hidden_size \(16, not 8\)"):
         train_lstm(config_of(text, "lm.hidden_size=8"))
     with pytest.raises(ConfigError, match="resume=false"):
         train_lstm(config_of(text, "resume=false"))
@@ -206,10 +208,120 @@ def test_run_that_cannot_go_on_is_refused(text: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ConfigError, match="another text"):
         train_lstm(config_of(text))
     text.write_text(content)
-    checkpoint = text.parent / "lm.training" / LAST
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(DataError, match="corrupt"):
+
+
+def interrupted(text: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> Path:
+    """The working folder of a run that was stopped."""
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step)
+        assert train_lstm(config_of(text)) == INTERRUPTED
+    return text.parent / "lm.training"
+
+
+def test_a_damaged_checkpoint_is_gone_on_from_the_one_before(
+    text: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert train_lstm(config_of(text)) == 0
+    expected = weights_of(text.parent / "lm")
+    interrupted(text, monkeypatch, 20)
+    checkpoint = interrupted(text, monkeypatch, 30) / LAST
+    data = checkpoint.read_bytes()
+    for changed in (data[:1000], bytes([*data[:3000], data[3000] ^ 1, *data[3001:]])):
+        checkpoint.write_bytes(changed)
+        with pytest.raises(DataError, match=r"last\.ckpt: cannot be read as a checkpoint"):
+            read_checkpoint(checkpoint)
+    assert train_lstm(config_of(text)) == 0
+    assert "going on from the checkpoint before it" in caplog.text
+    for name, tensor in weights_of(text.parent / "lm").items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_what_may_change_is_said_and_done(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Other sentences to measure on, whose perplexity is not compared with the old; more epochs; another precision."""
+    dev = tmp_path / "dev.txt"
+    dev.write_text("the cat meows\n" * 5)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 60)
+        assert train_lstm(config_of(text, f"dev=[{dev}]")) == INTERRUPTED
+    checkpoint = read_checkpoint(tmp_path / "lm.training" / LAST)
+    checkpoint["position"]["best"] = 1.0  # nothing will be better
+    checkpoint["run"]["precision"] = "bfloat16"
+    write_checkpoint(tmp_path / "lm.training", checkpoint)
+    dev.write_text("the cow moos\n" * 5)
+    with caplog.at_level(logging.INFO, "asr"):
+        assert train_lstm(config_of(text, f"dev=[{dev}]", "lm.epochs=3", "lm.threads=1")) == 0
+    assert "from here on the run has lm.epochs=3, not 2\n" in caplog.text
+    assert "from here on the run is computed in float32, not bfloat16" in caplog.text
+    assert "the best weights are chosen among those to come" in caplog.text
+    facts = yaml.safe_load((tmp_path / "lm" / "config.yaml").read_text())["training"]
+    assert facts["epoch"] > 1
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a text and a run that was stopped in the second epoch, with a package of the first."""
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "text.txt").write_text("The cat meows.\nThe dog barks.\n" * 300)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, 45)
+        assert train_lstm(config_of(folder / "text.txt")) == INTERRUPTED
+    return folder
+
+
+STEPPER = ("stepper", "network", "bias")
+
+
+def put(*place: str | int, value: object) -> Callable[[Any], None]:
+    def change(content: Any) -> None:
+        for name in place[:-1]:
+            content = content[name]
+        content[place[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put("stepper", "network", value={}), "Missing key"),
+        (put(*STEPPER, value=torch.zeros(3)), "size mismatch for bias"),
+        (put("stepper", "rows", "mean", value=torch.zeros(1, 1)), r"tensor rows.mean is .* of shape \(1, 1\)"),
+        (put("stepper", "optimizer", "state", 0, "exp_avg", value=torch.zeros(2)), "tensor exp_avg of "),
+        (put("stepper", "random", value=torch.zeros(5, dtype=torch.uint8)), "RNG state size to be 5"),
+        (put("stepper", "random", value="state"), "cannot be gone on from"),
+        (put("stepper", value={}), "it lacks 'network'"),
+        (put("position", "window", value=3), "steps are not those of its place, window 3"),
+        (put("position", value={}), "it lacks 'epoch'"),
+        (put("state", value=[[torch.zeros(1, 2, 3)] * 2]), r"memory has the sizes \[\(1, 2, 3\)\]"),
+        (put("run", value={}), "cannot be gone on from"),
+    ],
+)
+def test_what_does_not_fit_is_named(stopped: Path, tmp_path: Path, change: Callable[[Any], None], words: str) -> None:
+    text = shutil.copytree(stopped, tmp_path / "copy") / "text.txt"
+    working = text.parent / "lm.training"
+    content = read_checkpoint(working / LAST)
+    change(content)
+    write_checkpoint(working, content)
+    with pytest.raises(DataError, match=words) as caught:
         train_lstm(config_of(text))
+    assert str(working / LAST) in str(caught.value)
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_a_lost_package_is_said_and_made_anew(
+    stopped: Path, tmp_path: Path, epochs: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = shutil.copytree(stopped, tmp_path / "copy") / "text.txt"
+    package = text.parent / "lm.training" / "package"
+    weights = package / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-3])
+    with caplog.at_level(logging.INFO, "asr"):
+        assert train_lstm(config_of(text, f"lm.epochs={epochs}")) == 0
+    assert "package: its content is not what" in caplog.text or "It held the best weights" in caplog.text
+    assert ("from here on the run has lm.epochs=3, not 2" in caplog.text) == (epochs == 3)
+    assert load_language_model(text.parent / "lm").next_words(["the", "dog"], 1)[0][0] == "barks"
 
 
 def test_training_ends_where_dev_no_longer_improves(text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import signal
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +15,18 @@ from typing import Any
 
 import torch
 
+from asr.checkpoint import LAST, last_checkpoint, write_checkpoint
 from asr.errors import ConfigError, DataError
-from asr.files import replacing
 from asr.language.config import LstmTraining
 from asr.language.lstm import State
 from asr.language.lstm_step import Stepper
+from asr.language.lstm_text import TrainingText
 
 logger = logging.getLogger(__name__)
 
-LAST = "last.ckpt"
-# What may be changed when a run goes on.
-_FREE = frozenset(
-    {"epochs", "validations", "patience", "checkpoint_minutes", "accelerator", "precision", "threads", "held_out"}
-)
+# What may be changed when a run goes on: where and how fast it trains, and what is said.
+_FREE = frozenset({"checkpoint_minutes", "accelerator", "threads", "held_out"})
+_SAID = frozenset({"epochs", "validations", "patience", "precision"})
 
 
 @dataclass
@@ -55,65 +54,135 @@ class Position:
     state: State | None = None
 
 
-def save_run(working: Path, config: LstmTraining, text_hash: str, stepper: Stepper, position: Position) -> None:
-    """Write the checkpoint, whole or not at all.
+@dataclass(frozen=True)
+class RunRecord:
+    """What a checkpoint says of its run, to be compared with the one that goes on from it.
+
+    Attributes
+    ----------
+    settings
+        Of the section ``lm``, and the seed.
+    text, dev
+        Hashes of what is trained on and of what perplexity is measured on.
+    precision
+        What is computed in.
+    """
+
+    settings: Mapping[str, Any]
+    text: str
+    dev: str
+    precision: str
+
+    @classmethod
+    def of(cls, config: LstmTraining, text: TrainingText, precision: torch.dtype) -> RunRecord:
+        """Return what is to be noted of a run."""
+        settings = {**dataclasses.asdict(config.lm), "seed": config.seed}
+        return cls(settings, text.hash, text.dev_hash, str(precision).removeprefix("torch."))
+
+
+def save_run(working: Path, record: RunRecord, stepper: Stepper, position: Position) -> None:
+    """Write the checkpoint, whole or not at all; the one before is kept.
 
     Raises
     ------
     StorageError
-        It cannot be written; the one before is kept.
+        It cannot be written.
+    TrainingDiverged
+        The weights are not finite.
     """
     content = {
-        "settings": _settings(config),
-        "text": text_hash,
+        "run": dataclasses.asdict(record),
         "stepper": stepper.state_dict(),
         "position": {name: getattr(position, name) for name in ("epoch", "window", "best", "stale")},
         "state": [list(pair) for pair in position.state.layers] if position.state is not None else None,
     }
-    with replacing(working / LAST) as stream:
-        torch.save(content, stream)
+    write_checkpoint(working, content)
 
 
-def find_run(working: Path, config: LstmTraining, text_hash: str, device: torch.device) -> tuple[Position, Any] | None:
-    """Return where an earlier run stopped, and what its :class:`Stepper` has to take up; None where there is none.
+def find_run(working: Path, record: RunRecord, stepper: Stepper, n_windows: int, *, resume: bool) -> Position | None:
+    """Let a stepper go on from where an earlier run stopped, and return the place; None where there is none.
+
+    Parameters
+    ----------
+    working
+        The folder of the checkpoint.
+    record
+        Of the run that goes on.
+    stepper
+        Takes up what the checkpoint holds.
+    n_windows
+        Windows of an epoch.
+    resume
+        Whether it is to go on where there is one.
 
     Raises
     ------
     ConfigError
         There is a run that this one cannot go on with.
     DataError
-        Its checkpoint is corrupt.
+        Its checkpoint is damaged, or does not fit.
     """
     path = working / LAST
     if not path.exists():
         return None
-    if not config.resume:
+    if not resume:
         raise ConfigError(f"{working} holds a run already, and resume=false: remove it, choose another output, or resume it")
+    content = last_checkpoint(working, f"Remove {working} to begin anew")
+    assert content is not None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)  # states of generators live there
-        settings, position, layers = content["settings"], Position(**content["position"]), content["state"]
-        before, stepper = content["text"], content["stepper"]
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, zipfile.BadZipFile, ValueError) as error:
-        raise DataError(
-            f"{path}: not a checkpoint, or corrupt ({type(error).__name__}); remove {working} to begin anew"
-        ) from None
-    different = sorted(key for key, value in _settings(config).items() if settings.get(key) != value)
-    if different:
-        raise ConfigError(
-            f"{working} holds a run with another lm.{different[0]} ({settings.get(different[0])}): it cannot be resumed with "
-            "this one. Choose another output, or give the same settings"
-        )
-    if before != text_hash:
+        before, place = RunRecord(**content["run"]), content["position"]
+        position = Position(int(place["epoch"]), int(place["window"]), float(place["best"]), int(place["stale"]))
+        logger.info(f"going on from {path}")
+        if not _compare(working, before, record):
+            position.best, position.stale = math.inf, 0
+        stepper.load_state_dict(content["stepper"])
+        position.state = _state(content["state"], stepper)
+        if not 0 <= position.window <= n_windows or stepper.n_steps != position.epoch * n_windows + position.window:
+            raise ValueError(f"{stepper.n_steps} steps are not those of its place, window {position.window} of {n_windows}")
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
+        raise DataError(f"{path}: cannot be gone on from: {reason}. Remove {working} to begin anew") from None
+    return position
+
+
+def _compare(working: Path, before: RunRecord, now: RunRecord) -> bool:
+    """Refuse what cannot change in a run, log what has, and say whether perplexities can be compared."""
+    said = []
+    for key, value in now.settings.items():
+        old = before.settings[key]
+        if old == value or key in _FREE:
+            continue
+        if key not in _SAID:
+            raise ConfigError(
+                f"{working} holds a run with another {_name(key)} ({old}, not {value}): it cannot be resumed with this one. "
+                "Choose another output, or give the same settings"
+            )
+        said.append(f"{_name(key)}={value}, not {old}")
+    if before.text != now.text:
         raise ConfigError(f"{working} holds a run on another text: choose another output, or remove it to begin anew")
-    if layers is not None:
-        position.state = State(tuple((h.to(device), c.to(device)) for h, c in layers))
-    logger.info(f"going on from {path}")
-    return position, stepper
+    if said:
+        logger.warning(f"from here on the run has {'; '.join(said)}")
+    if before.precision != now.precision:
+        logger.warning(f"from here on the run is computed in {now.precision}, not {before.precision}")
+    if before.dev != now.dev:
+        logger.warning("the sentences to measure perplexity on are others: the best weights are chosen among those to come")
+    return before.dev == now.dev
 
 
-def _settings(config: LstmTraining) -> dict[str, Any]:
-    kept = {key: value for key, value in dataclasses.asdict(config.lm).items() if key not in _FREE}
-    return {**kept, "seed": config.seed}
+def _name(key: str) -> str:
+    return key if key == "seed" else f"lm.{key}"
+
+
+def _state(layers: Any, stepper: Stepper) -> State | None:
+    """Return what the network remembers, on its device."""
+    if layers is None:
+        return None
+    config, device = stepper.config, stepper.rows.table.device
+    state = State(tuple((h.to(device), c.to(device)) for h, c in layers))
+    sizes = {tuple(tensor.shape) for pair in state.layers for tensor in pair}
+    if len(state.layers) != config.layers or sizes != {(1, config.rows, config.hidden_size)}:
+        raise ValueError(f"the network's memory has the sizes {sorted(sizes)} in {len(state.layers)} layers")
+    return state
 
 
 class Interruption:

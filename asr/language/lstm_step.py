@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from asr.checkpoint import check_like, check_moments
 from asr.errors import TrainingDiverged
 from asr.language.config import LstmConfig
 from asr.language.lstm import LstmNetwork, State
@@ -60,8 +61,15 @@ class RowAdam:
         return {"mean": self.mean, "square": self.square, "n_steps": self.n_steps}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Take up moments and counts."""
+        """Take up moments and counts.
+
+        Raises
+        ------
+        ValueError
+            They are of another table.
+        """
         for name, tensor in self.state_dict().items():
+            check_like(f"rows.{name}", state[name], tensor)
             tensor.copy_(state[name])
 
 
@@ -197,11 +205,18 @@ class Stepper:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`state_dict` returned."""
+        """Take up what :meth:`state_dict` returned.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, RuntimeError
+            It is of another network, or no state.
+        """
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        check_moments(self.optimizer, {parameter: name for name, parameter in self.network.named_parameters()})
         self.rows.load_state_dict(state["rows"])
-        self.n_steps = state["n_steps"]
+        self.n_steps = int(state["n_steps"])
         torch.set_rng_state(state["random"])
         # A run that goes on elsewhere draws other numbers, which is as good.
         if self.sampler and state["drawing"] is not None and state["drawing"].shape == self.sampler.generator.get_state().shape:

@@ -52,6 +52,11 @@ class TrainingText:
         digest.update(self.train.values.tobytes() + self.train.offsets.tobytes())
         return digest.hexdigest()[:16]
 
+    @property
+    def dev_hash(self) -> str:
+        """Hexadecimal digits that change with the sentences to measure perplexity on."""
+        return hashlib.sha256("\n".join(map(" ".join, self.dev)).encode()).hexdigest()[:16]
+
 
 def read_training_text(config: LstmTraining, scratch: Path) -> TrainingText:
     """Read what the configuration names.

@@ -13,18 +13,19 @@ from pathlib import Path
 
 import torch
 
+from asr.checkpoint import LAST
 from asr.data.progress import Progress
-from asr.errors import ConfigError
-from asr.files import locked, remove_folder, replacing_folder
+from asr.errors import ConfigError, PackageError
+from asr.files import locked, remove_folder, replacing_folder, tidy
 from asr.language.config import LstmConfig, LstmTraining
 from asr.language.lstm import LstmModel, LstmNetwork
 from asr.language.lstm_data import as_rows
 from asr.language.lstm_package import write_lstm
-from asr.language.lstm_run import LAST, Interruption, Position, find_run, save_run
+from asr.language.lstm_run import Interruption, Position, RunRecord, find_run, save_run
 from asr.language.lstm_step import Stepper
 from asr.language.lstm_text import TrainingText, read_training_text
 from asr.language.memory import peak_memory_gib
-from asr.language.package import check_replaceable
+from asr.language.package import check_replaceable, load_language_model
 from asr.language.perplexity import Perplexity, measure
 from asr.model.device import has_bfloat16
 
@@ -63,6 +64,7 @@ def train_lstm(config: LstmTraining) -> int:
     """
     start = time.monotonic()
     folder = Path(config.output).absolute()
+    tidy(folder.parent)
     check_replaceable(folder)
     device, precision = choose_device(config.lm)
     with _working_folder(folder) as working:
@@ -72,7 +74,8 @@ def train_lstm(config: LstmTraining) -> int:
             if not run.train():
                 logger.info(f"stopped in epoch {run.position.epoch + 1}; the same command goes on from {working}")
                 return INTERRUPTED
-            result = f"perplexity {run.position.best:.2f}" if text.dev else "last weights"
+            best = run.position.best
+            result = f"perplexity {best:.2f}" if math.isfinite(best) else "last weights"
             used = f"{time.monotonic() - start:.0f} s, peak memory {peak_memory_gib():.2f} GiB"
             logger.info(f"done in {used}: {result}; language model package {config.output}")
         with replacing_folder(folder) as package:
@@ -137,10 +140,13 @@ class Run:
         total_steps = self.n_windows * config.lm.epochs
         self.stepper = Stepper(config.lm, network, counts, seed=config.seed, total_steps=total_steps, precision=precision)
         self.position = Position()
-        found = find_run(working, config, text.hash, device)
+        self.record = RunRecord.of(config, text, precision)
+        found = find_run(working, self.record, self.stepper, self.n_windows, resume=config.resume)
         if found is not None:
-            self.position = found[0]
-            self.stepper.load_state_dict(found[1])
+            self.position = found
+            if (fault := self._package_fault()) is not None:
+                logger.warning(f"{fault}. It held the best weights; the best of those to come take their place")
+                self.position.best, self.position.stale = math.inf, 0
         n_parameters = sum(parameter.numel() for parameter in network.parameters())
         logger.info(
             f"{config.name}: {n_parameters:,} parameters, {config.lm.epochs} epochs of {self.n_windows:,} steps of "
@@ -154,14 +160,28 @@ class Run:
         with Interruption().watch() as interruption, _Display(total, self._n_done(), self.text.units.name) as display:
             while self.position.epoch < self.config.lm.epochs:
                 if not self._train_epoch(interruption, display):
-                    save_run(self.working, self.config, self.text.hash, self.stepper, self.position)
+                    save_run(self.working, self.record, self.stepper, self.position)
                     return False
                 if self._is_stale():
                     logger.info(f"no better perplexity in {self.position.stale} measurements: training ends")
                     break
-        if not self.text.dev:
+        fault = self._package_fault()
+        if fault is not None:
+            logger.warning(f"{fault}. The package is made anew of the run's last weights")
+        if fault is not None or math.isinf(self.position.best):
+            self.position.best = math.inf
             self._write_package(None)
         return True
+
+    def _package_fault(self) -> str | None:
+        """Return what is wrong with the package of the best weights; None where there is none yet, or it is whole."""
+        if math.isinf(self.position.best):
+            return None
+        try:
+            load_language_model(self.working / _PACKAGE)
+        except PackageError as error:
+            return str(error)
+        return None
 
     def _train_epoch(self, interruption: Interruption, display: _Display) -> bool:
         """Train to the end of the epoch, or to where training ends, and return true; false where the user stopped it."""
@@ -196,7 +216,7 @@ class Run:
     def _save_if_due(self) -> None:
         minutes = self.config.lm.checkpoint_minutes
         if 0 < 60 * minutes < time.monotonic() - self.saved_at:
-            save_run(self.working, self.config, self.text.hash, self.stepper, self.position)
+            save_run(self.working, self.record, self.stepper, self.position)
             self.saved_at = time.monotonic()
 
     def _measure(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from asr.checkpoint import check_like, check_moments
 from asr.errors import DataError
 from asr.training.module import SpeechModule
 
@@ -49,7 +50,7 @@ def _check_weights(found: Mapping[str, torch.Tensor], module: SpeechModule) -> N
     for name, tensor in wanted.items():
         if name not in found:
             raise ValueError(f"tensor {name} is absent")
-        _check_like(name, found[name], tensor)
+        check_like(name, found[name], tensor)
     foreign = sorted(found.keys() - wanted.keys())
     if foreign:
         raise ValueError(f"tensor {foreign[0]} is not part of the network")
@@ -60,20 +61,7 @@ def _check_optimiser(checkpoint: Mapping[str, Any], module: SpeechModule) -> Non
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     ((state,), (progress,)) = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
     optimizer.load_state_dict(state)
-    names = {id(parameter): name for name, parameter in module.named_parameters()}
-    for parameter, moments in optimizer.state.items():
-        for key, value in moments.items():
-            if isinstance(value, torch.Tensor) and value.dim():
-                _check_like(f"{key} of {names[id(parameter)]}", value, parameter)
+    check_moments(optimizer, {parameter: name for name, parameter in module.named_parameters()})
     schedule.load_state_dict(progress)
     if schedule.last_epoch != checkpoint["global_step"]:
         raise ValueError(f"its schedule is at step {schedule.last_epoch}, its weights at step {checkpoint['global_step']}")
-
-
-def _check_like(name: str, found: object, wanted: torch.Tensor) -> None:
-    if not isinstance(found, torch.Tensor):
-        raise TypeError(f"{name} is no tensor")
-    if found.shape != wanted.shape or found.dtype != wanted.dtype:
-        raise ValueError(
-            f"tensor {name} is {found.dtype} of shape {tuple(found.shape)}, expected {wanted.dtype} of {tuple(wanted.shape)}"
-        )
