@@ -1,0 +1,247 @@
+"""``scripts/kill-training FOLDER``: kills a small training again and again, and compares what it ends with."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from beeps import small_config, write_beeps
+
+from asr.checkpoint import LAST, PREVIOUS
+from asr.config import Config
+from asr.config_mapping import to_yaml
+from killing import training
+
+RESULTS = "kills.jsonl"
+STEPS = (22, 8, 8, 8)
+"""At how many steps from its start a run is killed at most, the first time, the second, and so on; an epoch has 10."""
+WORKERS = (0, 2)
+LIMIT_S = 300.0
+MAIN_ALONE = 0.1  # share of the kills that spare the worker processes, which then have to end by themselves
+CUT_SHORT = 0.1  # share of the kills after which the newest checkpoint is damaged, and the one before it has to do
+OVERRIDES = (
+    "trainer.epochs=3",
+    "trainer.batch_s=6",
+    "trainer.average_epochs=0.5",
+    "trainer.checkpoint_minutes=0.002",
+    "trainer.progress=none",
+    "trainer.samples=0",
+    "augment.speed=[0.9,1.0,1.1]",
+    "model.cnn.norm=batch",
+    "model.recurrent.dropout=0.1",
+)
+
+
+@dataclass
+class Kill:
+    """One kill.
+
+    Attributes
+    ----------
+    workers
+        Worker processes of the training.
+    steps
+        Steps that it had begun since it was started.
+    late
+        Whether a checkpoint in the middle of an epoch after the first was written before.
+    cut_short
+        Whether the newest checkpoint was then cut short.
+    """
+
+    workers: int
+    steps: int
+    late: bool
+    cut_short: bool
+
+
+def started(config: Config, log: Path) -> tuple[int, int]:
+    """Start a training in a process group of its own; return its process id and the pipe that it reports on.
+
+    One process is a fork of this one, which has imported everything; two are started by a command, as Lightning needs it.
+    """
+    reader, writer = os.pipe()
+    if config.trainer.devices > 1:
+        settings = log.with_suffix(".yaml")
+        settings.write_text(to_yaml(config))
+        os.set_inheritable(writer, True)
+        command = [sys.executable, training.__file__, str(settings), str(writer)]
+        paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
+        with open(log, "a") as out:
+            process = subprocess.Popen(
+                command, stdout=out, stderr=out, start_new_session=True, pass_fds=[writer], env={**os.environ, **paths}
+            )
+        os.close(writer)
+        return process.pid, reader
+    child = os.fork()
+    if child:
+        os.close(writer)
+        return child, reader
+    code = 1
+    try:  # in the child, which never returns
+        os.setsid()
+        os.close(reader)
+        with open(log, "a") as out:
+            os.dup2(out.fileno(), 1)
+            os.dup2(out.fileno(), 2)
+        code = training.run(config, writer)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def reports(pipe: int) -> Iterator[bytes]:
+    """Yield the bytes that a training writes, until it has ended.
+
+    Raises
+    ------
+    TimeoutError
+        It writes nothing for a long time.
+    """
+    while select.select([pipe], [], [], LIMIT_S)[0]:
+        byte = os.read(pipe, 1)
+        if not byte:
+            return
+        yield byte
+    raise TimeoutError(f"the training says nothing for {LIMIT_S:g} s")
+
+
+@contextmanager
+def watched(config: Config, log: Path) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """Start a training that ends with the block at the latest; gives its process id and what it reports."""
+    process, pipe = started(config, log)
+    try:
+        yield process, reports(pipe)
+    finally:
+        os.close(pipe)
+        if not waited(process):
+            os.killpg(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+
+
+def waited(process: int) -> bool:
+    """Say whether a child has been waited for already."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def kill(config: Config, log: Path, rng: random.Random, most_steps: int, late: bool) -> Kill | None:
+    """Start a training, kill it at a random moment, and return what was killed, or nothing where it came to its end first."""
+    target = rng.randint(1, most_steps)
+    steps = 0
+    with watched(config, log) as (process, reported):
+        for byte in reported:
+            steps += byte == training.STEP
+            late = late or byte == training.SAVED_LATE
+            if steps == target:
+                break
+        time.sleep(rng.uniform(0, 0.3))  # into the middle of a step, of a checkpoint, or of the epoch's end
+        if os.waitpid(process, os.WNOHANG) != (0, 0):
+            return None
+        alone = config.trainer.devices == 1 and rng.random() < MAIN_ALONE
+        (os.kill if alone else os.killpg)(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+    newest, before = (Path(config.output) / name for name in (LAST, PREVIOUS))
+    cut_short = before.exists() and rng.random() < CUT_SHORT
+    if cut_short:
+        os.truncate(newest, newest.stat().st_size // 2)
+    return Kill(config.trainer.workers, steps, late, cut_short)
+
+
+def finish(config: Config, log: Path) -> int:
+    """Let a training go on to its end, and return its exit code."""
+    with watched(config, log) as (process, reported):
+        for _ in reported:
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def differences(folder: Path, other: Path) -> list[str]:
+    """Name what differs between the ends of two runs: steps, weights, and the package's weights."""
+    ours, theirs = (torch.load(path / LAST, weights_only=True) for path in (folder, other))
+    found = [f"steps: {ours['global_step']} of {theirs['global_step']}"] if ours["global_step"] != theirs["global_step"] else []
+    weights = theirs["state_dict"]
+    found += [name for name in weights if not torch.equal(weights[name], ours["state_dict"][name])]
+    packages = [(path / "package" / "model.safetensors").read_bytes() for path in (folder, other)]
+    return found + ([] if packages[0] == packages[1] else ["package"])
+
+
+def kill_run(folder: Path, unbroken: Path, config: Config, rng: random.Random) -> tuple[list[Kill], list[str]]:
+    """Kill one run several times, let it end, and return the kills and what then differs from the unbroken run."""
+    shutil.rmtree(folder, ignore_errors=True)
+    log = folder.with_suffix(".log")
+    log.unlink(missing_ok=True)
+    kills: list[Kill] = []
+    for most_steps in STEPS:
+        trainer = replace(config.trainer, workers=rng.choice(WORKERS))
+        attempt = replace(config, output=str(folder), trainer=trainer)
+        killed = kill(attempt, log, rng, most_steps, bool(kills) and kills[-1].late)
+        if killed is None:
+            break
+        kills.append(killed)
+    code = finish(replace(config, output=str(folder)), log)
+    return kills, differences(folder, unbroken) if code == 0 else [f"exit code {code}, see {log}"]
+
+
+def count(results: Path, workers: int | None = None) -> tuple[int, int, int]:
+    """Return the kills so far, how many of them were late, and how many belong to runs that ended with other weights."""
+    n_kills = n_late = n_wrong = 0
+    for line in results.read_text().splitlines() if results.exists() else ():
+        row = json.loads(line)
+        kills = [one for one in row["kills"] if workers in (None, one["workers"])]
+        n_kills += len(kills)
+        n_late += sum(one["late"] for one in kills)
+        n_wrong += len(kills) if row["differences"] else 0
+    return n_kills, n_late, n_wrong
+
+
+def main() -> int:
+    """Read the arguments; 1 where a run ended with other weights than the unbroken one."""
+    parser = argparse.ArgumentParser(prog="scripts/kill-training", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="for the runs; called again, the script goes on there")
+    parser.add_argument("--kills", type=int, default=300, metavar="N", help="how many, half of them late (default: 300)")
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="processes that train together (default: 1)")
+    args = parser.parse_args()
+    folder = args.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    results, unbroken, corpus = folder / RESULTS, folder / "unbroken", folder / "corpus"
+    if not (corpus / "dev.jsonl").exists():
+        write_beeps(corpus)
+    config = small_config(corpus, unbroken, *OVERRIDES, f"trainer.devices={args.devices}", "trainer.workers=0")
+    if not results.exists():
+        shutil.rmtree(unbroken, ignore_errors=True)
+        if code := finish(config, folder / "unbroken.log"):
+            print(f"the unbroken run ends with exit code {code}, see {folder / 'unbroken.log'}")
+            return 1
+        results.touch()
+    number = len(results.read_text().splitlines())
+    while (counts := count(results))[0] < args.kills or 2 * counts[1] < args.kills:
+        kills, found = kill_run(folder / "killed", unbroken, config, random.Random(number))
+        with open(results, "a") as file:
+            file.write(json.dumps({"run": number, "kills": [asdict(one) for one in kills], "differences": found}) + "\n")
+        number += 1
+        print(f"run {number}: {len(kills)} kills; {', '.join(found) or 'equal'}", flush=True)
+    for workers in WORKERS:
+        print("with {} workers: {} kills, {} late, {} unequal".format(workers, *count(results, workers)))
+    n_kills, n_late, n_wrong = count(results)
+    print(f"{n_kills} kills, {n_late} after a checkpoint in the middle of a later epoch; {n_wrong} in runs that end unequal")
+    return 1 if n_wrong else 0

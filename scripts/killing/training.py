@@ -1,0 +1,49 @@
+"""The training that is killed: it says on a pipe what it does, so that moments can be chosen by steps and not by the clock."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from asr.config import Config
+from asr.config_mapping import from_mapping
+from asr.training import train
+from asr.training.checkpoints import Checkpoints
+from asr.training.module import SpeechModule
+
+STEP = b"."
+SAVED = b"s"
+SAVED_LATE = b"S"
+"""A checkpoint in the middle of an epoch after the first."""
+
+
+def report_to(pipe: int) -> None:
+    """Let this process write a byte to a pipe for each step that it begins and each checkpoint that it has written."""
+    step, save = SpeechModule.training_step, Checkpoints.save_last
+
+    def reported_step(self: SpeechModule, batch: Any, batch_idx: int) -> Any:
+        os.write(pipe, STEP)
+        return step(self, batch, batch_idx)
+
+    def reported_save(self: Checkpoints, trainer: Any) -> None:
+        save(self, trainer)
+        late = trainer.current_epoch > 0 and not trainer.is_last_batch
+        os.write(pipe, SAVED_LATE if late else SAVED)
+
+    SpeechModule.training_step = reported_step  # type: ignore[method-assign]
+    Checkpoints.save_last = reported_save  # type: ignore[method-assign]
+
+
+def run(config: Config, pipe: int | None) -> int:
+    """Train, and return the exit code."""
+    if pipe is not None and os.environ.get("LOCAL_RANK", "0") == "0":
+        report_to(pipe)
+    return train(config)
+
+
+if __name__ == "__main__":  # of two processes: Lightning starts the second with the same command
+    sys.exit(run(from_mapping(yaml.safe_load(Path(sys.argv[1]).read_text())), int(sys.argv[2]) if sys.argv[2] else None))
