@@ -17,7 +17,8 @@ _FRAME = 1 << 14  # samples that are mixed in one way
 # they take each other away, as where one side of a stereo plug has its poles exchanged.
 _CANCELLED = 0.1
 _FAINTEST = 1e-8  # variance; what is fainter is the rounding to 16 bits
-_NO_CHANNEL_WEAKER = 0.25  # than the loudest, in power; one that is not stays the one that is taken
+_AS_LOUD = 0.9  # as the loudest, in power: the first such channel is taken
+_STAYS = 0.25  # as loud as the loudest: that channel goes on being taken
 _SILENCE = 2.0**-14  # between the least and the greatest sample: two steps of 16 bits
 
 
@@ -124,9 +125,9 @@ class _Mixer:
         # The power of the mean over what it is for channels that have nothing to do with each other.
         self._cancels = bool(covariance.sum() < _CANCELLED * powers.sum() and powers.max() > _FAINTEST)
         if self._cancels and not (
-            self.taken < len(powers) and powers[self.taken] >= _NO_CHANNEL_WEAKER * powers.max() and self.n_cancelled
+            self.taken < len(powers) and powers[self.taken] >= _STAYS * powers.max() and self.n_cancelled
         ):
-            self.taken = int(powers.argmax())
+            self.taken = int((powers >= _AS_LOUD * powers.max()).argmax())
 
     def _checked(self, waveform: np.ndarray) -> np.ndarray:
         largest = max(waveform.max(initial=0.0), -waveform.min(initial=0.0))

@@ -50,7 +50,7 @@ def unpack_recording(source: Any, sample_rate: int | None, name: str) -> tuple[A
         source, own_rate = _unpack_mapping(source, name)
     elif hasattr(source, "data") and hasattr(source, "sample_rate"):
         source, own_rate = source.data, source.sample_rate
-    elif isinstance(source, tuple) and len(source) == 2 and _is_number(source[0]) != _is_number(source[1]):
+    elif isinstance(source, (tuple, list)) and len(source) == 2 and _is_number(source[0]) != _is_number(source[1]):
         own_rate, source = source if _is_number(source[0]) else source[::-1]
     else:
         return source, sample_rate
@@ -117,8 +117,9 @@ def check_rate(sample_rate: Any, name: str, advice: str = "is it corrupt?") -> i
     is_whole = isinstance(sample_rate, Real) and float(sample_rate).is_integer()
     if is_whole and _LOWEST_RATE_HZ <= sample_rate <= _HIGHEST_RATE_HZ:
         return int(sample_rate)
+    shown = repr(sample_rate)
     raise AudioError(
-        f"{name}: has a sample rate of {sample_rate!r} Hz, expected a whole number "
+        f"{name}: has a sample rate of {shown if len(shown) < 40 else type(sample_rate).__name__} Hz, expected a whole number "
         f"from {_LOWEST_RATE_HZ} to {_HIGHEST_RATE_HZ}; {advice}"
     )
 

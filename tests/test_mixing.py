@@ -27,6 +27,7 @@ def mixed(*channels: np.ndarray) -> tuple[np.ndarray, list[str]]:
 def test_channels_that_cancel_are_not_mixed(gain: float) -> None:
     waveform, notices = mixed(SPEECH, -gain * SPEECH)
     np.testing.assert_array_equal(waveform, SPEECH if gain <= 1 else -np.float32(gain) * SPEECH)
+    np.testing.assert_array_equal(mixed(-SPEECH, SPEECH * 1.0001)[0], -SPEECH)  # the first of those that are as loud
     assert notices == [
         f"its channels cancel each other in 100% of it, where channel {int(gain > 1)} was taken alone; is another one inverted?"
     ]

@@ -11,7 +11,7 @@ import torch
 from conftest import SAMPLE_RATE, tone
 
 from asr.errors import AudioError
-from asr.waveform import check_waveform, unpack_recording
+from asr.waveform import check_rate, check_waveform, unpack_recording
 
 STEREO = np.stack([tone(), 0 * tone()], axis=1)
 
@@ -86,6 +86,7 @@ def test_recordings_that_bring_their_rate() -> None:
     decoded = SimpleNamespace(data=array, sample_rate=44100)
     for source in (
         (44100, array),
+        [44100, array],
         (array, 44100),
         (torch.from_numpy(array), np.int64(44100)),
         {"array": array, "sampling_rate": 44100, "path": "a.wav"},
@@ -105,6 +106,11 @@ def test_recordings_that_bring_their_rate() -> None:
         unpack_recording({"audio": array}, None, "mine")
 
 
-@pytest.mark.parametrize("source", [tone(), "a.wav", (0.5, 0.25), (tone(), tone()), b"RIFF"])
+def test_what_is_no_rate_is_not_shown_at_length() -> None:
+    with pytest.raises(AudioError, match="mine: has a sample rate of ndarray Hz, expected a whole number"):
+        check_rate(tone(), "mine")
+
+
+@pytest.mark.parametrize("source", [tone(), [0.5, 0.25], "a.wav", (0.5, 0.25), (tone(), tone()), b"RIFF"])
 def test_other_recordings_are_left_as_they_are(source: Any) -> None:
     assert unpack_recording(source, SAMPLE_RATE, "mine") == (source, SAMPLE_RATE)
