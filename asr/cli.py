@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from asr.errors import WRONG_PATH, AsrError, AudioError, ConfigError, OutOfMemory, StorageError, lacks_memory
 from asr.option import nearest
+from asr.output import give_up, lost, open_streams
 
 COMMANDS = {
     "prepare": "check recordings and transcripts, and write the manifests that the other commands read",
@@ -50,22 +51,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         The command's own, or 1 failed; 2 something the user gave cannot be used; 3 done, with something left out; 130
         interrupted.
     """
+    if argv is None:
+        open_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    name = " ".join(["asr", *arguments[:1]]) if arguments[:1] and arguments[0] in COMMANDS else "asr"
+    code = _guard(name, lambda: _run(arguments))
     try:
-        name, run = parse(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, StorageError) as error:
+        give_up(sys.stdout)
+        if not isinstance(error, BrokenPipeError):  # whose reader had enough (`asr ... | head`)
+            _report(name, error if isinstance(error, StorageError) else lost(error), 1)
+        return code or 1
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        run = parse(arguments)
     except SystemExit as stop:  # argparse leaves this way, for --help and for wrong arguments
         return stop.code if isinstance(stop.code, int) else 0
-    return _guard(name, run)
+    return run()
 
 
-def parse(arguments: Sequence[str]) -> tuple[str, Callable[[], int]]:
+def parse(arguments: Sequence[str]) -> Callable[[], int]:
     """Find the command and read its arguments.
 
     Returns
     -------
-    name : str
-        Name of the command.
-    run : Callable[[], int]
+    Callable[[], int]
         Runs it; returns the exit code.
 
     Raises
@@ -91,7 +106,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, Callable[[], int]]:
     intermixed = parser._subparsers is None and not any(name.startswith("-") for name in names)
     read = parser.parse_intermixed_args if intermixed else parser.parse_args
     args = read(list(arguments[1:]))
-    return name, lambda: int(module.run(args))
+    return lambda: int(module.run(args))
 
 
 def _overview() -> argparse.ArgumentParser:
@@ -118,20 +133,17 @@ class _Version(argparse.Action):
 def _guard(name: str, command: Callable[[], int]) -> int:
     """Run a command; what it raises becomes a message and an exit code."""
     try:
-        code = command()
-        sys.stdout.flush()
-        return code
+        return command()
     except KeyboardInterrupt:
         return _report(name, "interrupted", INTERRUPTED)
     except BrokenPipeError:
-        _give_up_output()  # its reader went away (`asr ... | head`)
         return 1
     except Exception as error:
         known = _known(error)
         if known is not None:
             return _report(name, known, known.exit_code)
         traceback.print_exc()
-        print(f"asr {name}: this is a fault in asr, not in what you gave it; please report it", file=sys.stderr)
+        print(f"{name}: this is a fault in asr, not in what you gave it; please report it", file=sys.stderr)
         return 1
 
 
@@ -154,15 +166,8 @@ def _known(error: Exception) -> AsrError | None:
     return error if isinstance(error, AsrError) else None
 
 
-def _give_up_output() -> None:
-    """Drop what standard output still holds: the interpreter would complain when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _report(name: str, message: object, code: int) -> int:
-    try:
+    with suppress(OSError, StorageError, AttributeError):  # what was printed comes first
         sys.stdout.flush()
-    except OSError:
-        _give_up_output()
-    print(f"asr {name}: {'error: ' if code != INTERRUPTED else ''}{message}", file=sys.stderr)
+    print(f"{name}: {'error: ' if code != INTERRUPTED else ''}{message}", file=sys.stderr)
     return code

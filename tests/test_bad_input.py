@@ -329,6 +329,10 @@ BAD_MANIFESTS: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], tuple[str,
     "duration of zero": (lambda cuts: cuts[1].update(duration=0.0), ("line 2", "the duration of 'u0' is 0.0")),
     "duration in words": (lambda cuts: cuts[1].update(duration="long"), ("line 2: is not a lhotse cut",)),
     "number as text": (lambda cuts: cuts[1]["supervisions"][0].update(text=12), ("line 2", "the text of 'u0' is 12")),
+    "half a character": (
+        lambda cuts: cuts[1]["supervisions"][0].update(text="a\ud800"),
+        ("line 2", "'u0' holds a half"),
+    ),
     "number as id": (lambda cuts: cuts[1].update(id=5), ("line 2", "the id is 5, expected a text")),
     "command as audio": (command_as_audio, ("line 2", "the audio of 'u0' is of type 'command', expected a file")),
 }
@@ -590,7 +594,7 @@ def test_full_disk_behind_standard_output(tmp_path: Path) -> None:
     buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     with open(tmp_path / "out.yaml", "w") as out:
         process = subprocess.run(command, env=buffered, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
-    assert process.stderr.startswith("asr train: error: cannot write")
+    assert process.stderr.startswith("asr train: error: standard output cannot be written: ")
     assert process.stderr.count("\n") == 1
     assert process.returncode == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,19 @@ def test_kinds_of_table(folder: Path, name: str, content: str) -> None:
     assert (summary.n_utterances, summary.n_rejected, summary.fresh) == (2, 0, True)
     assert summary.hours == pytest.approx(1.5 / 3600)
     assert texts(folder / "m", "mine/all") == {"tone": "one, two", "stereo": "three"}
+
+
+def test_names_and_texts_that_are_no_unicode(folder: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.wav")
+    (folder / "tone.wav").rename(folder / name)
+    rows = [{"audio": name, "text": "one"}, {"audio": "stereo.flac", "text": "\ud800 two"}]
+    (folder / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=r"1 broken text\)"):
+        list(prepare_table(folder / "t.jsonl", "mine", folder / "m"))
+    list(prepare_table(folder / "t.jsonl", "mine", folder / "m", skip_invalid=True, dev_share=0.0))
+    (cut,) = read_manifest("mine/all", folder / "m")
+    assert (cut.id, cut.recording.sources[0].source) == (name.removesuffix(".wav"), str(folder / name))
+    assert len(evaluation_loader(read_manifest("mine/all", folder / "m"), Config())) == 1
 
 
 def test_another_delimiter(folder: Path) -> None:

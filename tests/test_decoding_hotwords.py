@@ -188,6 +188,15 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
         read_hot_words(str(file))
 
 
+def test_all_that_cannot_be_written_are_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        build("beam", SPACED, hot_words=["ab", "über a", "3M 4M", "ba:2", "...", "b:0"])
+    first, *faults = str(caught.value).splitlines()
+    assert first.startswith("4 of 6 hot words cannot be used")
+    assert [any(fault.count(part) for fault in faults) for part in ("'über'", "'3m', '4m'", "'...'", "'b:0'")] == [True] * 4
+    assert len(faults) == 4
+
+
 @pytest.mark.parametrize(
     ("kind", "word", "message"),
     [("greedy", "ab", "decoding.kind=beam"), ("beam", "xyz", "cannot write 'xyz'"), ("beam", "...", "nothing of it is left")],

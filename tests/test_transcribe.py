@@ -108,6 +108,18 @@ def test_names_that_are_no_text(run: Run, files: list[str], tmp_path: Path, monk
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="utf-8"))
     run(os.fsdecode(name), files[1])
     assert printed.getvalue().startswith(name + b": ")
+    run("--format", "json", "-o", tmp_path / "out", os.fsdecode(name))
+    (written,) = (tmp_path / "out").iterdir()
+    assert os.fsencode(json.loads(written.read_bytes())["file"]) == name  # valid UTF-8
+
+
+def test_names_of_several_lines(run: Run, files: list[str], tmp_path: Path) -> None:
+    name = f"{tmp_path}/a\nb: all well\x1b[1m.wav"
+    os.rename(files[0], name)
+    printed, errors = run(name, f"{name}\n", files[1], code=3)
+    shown = f"{tmp_path}/a\\x0ab: all well\\x1b[1m.wav"
+    assert [line.rpartition(": ")[0] for line in printed.splitlines()] == [shown, files[1]]
+    assert errors.splitlines()[-1] == f"asr transcribe: 1 of 3 files could not be transcribed: {shown}\\x0a"
 
 
 def test_a_reader_that_goes_away(package: Path, files: list[str]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import ConfigError
 from asr.option import nearest
+from asr.output import to_json
 from asr.shipped import DEFAULT, HOW_TO_GET_ONE, VARIABLE, list_models
 
 if TYPE_CHECKING:
@@ -94,4 +94,4 @@ def _mapping(model: ShippedModel) -> dict[str, Any]:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return to_json(value, indent=2, default=str)

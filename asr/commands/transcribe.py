@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from asr.commands.numbers import index, positive, seconds, threads
 from asr.commands.overrides import add_decoding, add_hot_words, is_override, with_overrides
 from asr.errors import LEFT_OUT, AudioError, ConfigError, UserError
+from asr.output import one_line
 from asr.shipped import DEFAULT, VARIABLE, find_model
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             _say(f"{transcript.file}: {notice}")
         if _printed(args):
             text = render(transcript, formats[0], layout)
-            _print(f"{transcript.file}: {text or chr(10)}" if named else text)
+            _print(f"{one_line(transcript.file)}: {text or chr(10)}" if named else text)
 
     bad = _transcribe(recogniser, jobs, deliver, args)
     if bad:
@@ -190,10 +191,13 @@ def _load(model: Path, args: argparse.Namespace, formats: Sequence[str]) -> Reco
 
 
 def _print(text: str) -> None:
-    """Write to standard output as bytes: the name of a file need not be text."""
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-    sys.stdout.buffer.flush()
+    """Write to standard output: as bytes where it is no terminal, for the name of a file need not be text."""
+    if sys.stdout.isatty():
+        sys.stdout.write(text)
+    else:
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    sys.stdout.flush()
 
 
 def _say(message: str) -> None:
-    print(f"asr transcribe: {message}", file=sys.stderr, flush=True)
+    print(f"asr transcribe: {one_line(message)}", file=sys.stderr, flush=True)

@@ -88,7 +88,7 @@ class Chain:
     def _draw(self, purpose: str, utterance_id: str, epoch: int) -> int:
         """Return a random number of 64 bits that the seed, the epoch and the utterance decide."""
         text = f"{purpose}{self.seed} {epoch} {utterance_id}"
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+        return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _within(bounds: Sequence[float], rng: np.random.Generator) -> float:

@@ -37,7 +37,7 @@ def hold_out(utterances: Sequence[Utterance], share: float) -> tuple[list[Uttera
     wanted = share * len(utterances)
     chosen: set[str] = set()
     n_chosen = 0
-    for name in sorted(groups, key=lambda name: hashlib.sha256(name.encode()).digest()):
+    for name in sorted(groups, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()):
         size = len(groups[name])
         if chosen and n_chosen + size / 2 > wanted:
             break

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from asr.errors import ConfigError, DataError
 from asr.files import replacing
+from asr.output import is_unicode, to_json
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -146,7 +147,7 @@ def write_manifest(cuts: Iterable[Cut], path: str | Path) -> Path:
         The file cannot be written.
     """
     path = Path(path)
-    lines = (json.dumps(cut.to_dict(), ensure_ascii=False).encode() + b"\n" for cut in cuts)
+    lines = (to_json(cut.to_dict()).encode() + b"\n" for cut in cuts)
     with replacing(path) as stream:
         if path.suffix == ".gz":
             with gzip.GzipFile(fileobj=stream, mode="wb", mtime=0, filename="") as packed:
@@ -185,6 +186,8 @@ def _checked_cut(item: object) -> Cut:
     for supervision in item.supervisions:
         if not isinstance(supervision.text, str | None):
             raise ValueError(f"the text of {item.id!r} is {supervision.text!r}, expected a text")
+        if not is_unicode(supervision.text or ""):
+            raise ValueError(f"the text of {item.id!r} holds a half of a surrogate pair")
     for part in [track.cut for track in item.tracks] if isinstance(item, MixedCut) else [item]:
         for source in part.recording.sources if part.has_recording else []:
             if source.type not in _SOURCES:

@@ -17,6 +17,7 @@ from asr.data.manifest import resolve, write_manifest
 from asr.data.probing import probe_all, stamp
 from asr.errors import AudioError, DataError, StorageError
 from asr.files import replacing, sync, tidy
+from asr.output import is_unicode, to_json
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -231,6 +232,8 @@ def _check_rows(utterances: Iterable[Utterance], rejections: list[Rejection]) ->
             problem = ("duplicate id", f"the id stands already at {first[utterance.id]}")
         elif not utterance.text.strip():
             problem = ("empty text", "the transcript is empty")
+        elif not is_unicode(utterance.text):
+            problem = ("broken text", f"the transcript {utterance.text!r} holds a half of a surrogate pair")
         elif not any(map(str.isalnum, utterance.text)):
             problem = ("no words", f"the transcript {utterance.text.strip()!r} has neither a letter nor a digit")
         elif not math.isfinite(utterance.start_s) or utterance.start_s < 0:
@@ -336,4 +339,4 @@ def _write_rejections(rejections: Sequence[Rejection], path: Path) -> None:
         return
     with replacing(rejected_path(path)) as stream:
         for rejection in rejections:
-            stream.write(json.dumps(asdict(rejection), ensure_ascii=False).encode() + b"\n")
+            stream.write(to_json(asdict(rejection)).encode() + b"\n")

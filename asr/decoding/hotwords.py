@@ -109,26 +109,35 @@ def spell_hot_words(
     Raises
     ------
     ConfigError
-        For one that holds nothing, or what the model cannot write.
+        For those whose weight is none, that hold nothing, or what the model cannot write: all of them are named.
     """
     weights: dict[tuple[str, ...], float] = {}
+    faults: list[str] = []
     for item in items:
-        text, weight = split_weight(item)
+        try:
+            text, weight = split_weight(item)
+        except ConfigError as error:
+            faults.append(str(error))
+            continue
         words = tuple(tokenizer.normalise(text).split())
-        if not words:
-            raise ConfigError(f"hot word {item!r}: nothing of it is left after normalisation; expected a word or phrase")
-        weights[words] = weight
+        if words:
+            weights[words] = weight
+        else:
+            faults.append(f"hot word {item!r}: nothing of it is left after normalisation; expected a word or phrase")
     new = tokenizer.spell_many([word for words in weights for word in words if word not in lexicon])
     found = []
     for words, weight in weights.items():
         parts = [lexicon.get(word) or new.get(word) or () for word in words]
         missing = [word for word, part in zip(words, parts, strict=True) if not part]
         if missing:
-            raise ConfigError(
-                f"hot word {' '.join(words)!r}: the model cannot write {missing[0]!r}; its tokens are {tokenizer.kind}"
-            )
+            unwritable = ", ".join(map(repr, dict.fromkeys(missing)))
+            faults.append(f"hot word {' '.join(words)!r}: the model cannot write {unwritable}; its tokens are {tokenizer.kind}")
         ways = itertools.islice(itertools.product(*parts), _MOST_SPELLINGS)
         found.append(HotWord(words, weight, tuple(_joined(way, tokenizer.boundary) for way in ways)))
+    if len(faults) > 1:
+        faults.insert(0, f"{len(faults)} of {len(items)} hot words cannot be used; correct them or leave them out:")
+    if faults:
+        raise ConfigError("\n".join(faults))
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from asr.inspection.trace import Trace
 from asr.model.gates import NAMES
+from asr.output import to_json
 
 # Values outside this share of the distribution have the colour of its ends.
 _CLIPPED_PERCENT = 0.5
@@ -66,7 +66,7 @@ def build_page(trace: Trace, *, title: str, subtitle: str, units: Sequence[int],
         ],
     }
     # "<" cannot end the script element, nor begin a comment in it.
-    data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    data = to_json(content, separators=(",", ":")).replace("<", "\\u003c")
     template = files("asr.inspection").joinpath("page.html").read_text(encoding="utf-8")
     return template.replace("/*DATA*/null", data, 1)
 

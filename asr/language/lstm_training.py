@@ -313,7 +313,7 @@ def _working_folder(folder: Path) -> Iterator[Path]:
 def _logging_to(path: Path) -> Iterator[None]:
     """Keep the messages in a file as well."""
     root = logging.getLogger("asr")
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     root.addHandler(handler)
     try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from asr.language.config import LstmTraining, NgramTraining
+from asr.output import log_handler
 
 
 def train_language_model(config: NgramTraining | LstmTraining) -> int:
@@ -62,7 +62,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 def _logging() -> Iterator[None]:
     """Show messages as plain lines on standard output."""
     root = logging.getLogger("asr")
-    handler = logging.StreamHandler(sys.stdout)
+    handler = log_handler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     root.addHandler(handler)
     root.setLevel(logging.INFO)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from asr.decoding.waveforms import align_waveforms, decode_waveforms
 from asr.errors import AudioError, DataError
 from asr.files import replacing
 from asr.model.acoustic import SpeechModel
+from asr.output import to_json
 from asr.scoring.calibration import CalibrationReport, calibration_report
 from asr.scoring.score import Score, score
 from asr.scoring.signature import signature
@@ -114,9 +114,9 @@ class Evaluation:
                 row = {**utterance.to_mapping(), "log_score": hypothesis.score}
                 if len(hypothesis.n_best) > 1:
                     row["n_best"] = [{"text": other.text, "log_score": other.score} for other in hypothesis.n_best]
-                stream.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
+                stream.write((to_json(row) + "\n").encode("utf-8"))
         with replacing(summary) as stream:
-            stream.write((json.dumps(self.to_mapping(), ensure_ascii=False, indent=2) + "\n").encode("utf-8"))
+            stream.write((to_json(self.to_mapping(), indent=2) + "\n").encode("utf-8"))
         return lines, summary
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from asr.files import replacing
+from asr.output import to_json
 from asr.text.normaliser import Normaliser
 
 FILE_NAME = "tokenizer.json"
@@ -145,5 +145,5 @@ class Tokenizer(ABC):
         """Write ``tokenizer.json`` into a folder, whole or not at all, and return its path."""
         path = Path(folder) / FILE_NAME
         with replacing(path) as stream:
-            stream.write((json.dumps(self.to_mapping(), ensure_ascii=False, indent=2) + "\n").encode("utf-8"))
+            stream.write((to_json(self.to_mapping(), indent=2) + "\n").encode("utf-8"))
         return path

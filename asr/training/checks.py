@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from asr.data.manifest import transcript
 from asr.errors import DataError, TextError
 from asr.files import replacing
 from asr.model.acoustic import SpeechModel
+from asr.output import to_json
 from asr.text import Tokenizer
 from asr.text.normaliser import shortened
 
@@ -134,7 +134,7 @@ def leave_out_untrainable(
     if report is not None:
         with replacing(report) as file:
             for fault in faults.values():
-                file.write((json.dumps(vars(fault), ensure_ascii=False) + "\n").encode())
+                file.write((to_json(vars(fault)) + "\n").encode())
     reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(fault.reason for fault in faults.values()).items())
     logger.warning(f"{len(faults)} of {len(cuts)} training utterances are left out ({reasons}):")
     for fault in list(faults.values())[:SHOWN]:

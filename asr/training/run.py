@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -31,6 +30,7 @@ from asr.errors import ConfigError, DataError, StorageError
 from asr.files import check_output_folder, locked, replacing, tidy
 from asr.model.acoustic import SpeechModel
 from asr.model.device import has_bfloat16
+from asr.output import log_handler
 from asr.package import ModelPackage, check_replaceable, write_package
 from asr.text import Tokenizer, build_tokenizer
 from asr.training.checkpoints import CheckpointFiles, Checkpoints, Stopped
@@ -253,7 +253,7 @@ def logging_to(path: Path, is_main: bool) -> Iterator[None]:
     handlers: list[logging.Handler] = []
     if is_main:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handlers = [logging.StreamHandler(sys.stdout), logging.FileHandler(path, encoding="utf-8")]
+        handlers = [log_handler(), logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")]
         for handler in handlers:
             handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
             root.addHandler(handler)

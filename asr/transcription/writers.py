@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from asr.decoding.hypothesis import Word
 from asr.errors import ConfigError
 from asr.files import replacing
+from asr.output import to_json
 from asr.transcription.subtitles import SubtitleLayout, make_cues
 from asr.transcription.transcript import Segment, Transcript
 
@@ -75,7 +75,7 @@ def _json(transcript: Transcript, _: SubtitleLayout) -> str:
     }
     if transcript.notices:
         mapping["notices"] = list(transcript.notices)
-    return json.dumps(mapping, ensure_ascii=False) + "\n"
+    return to_json(mapping) + "\n"
 
 
 def _segment(segment: Segment) -> dict[str, Any]:

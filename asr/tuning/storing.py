@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from asr.config import DecodingConfig
 from asr.decoding.lexicon import load_words
 from asr.decoding.searches import word_source
 from asr.files import replacing
+from asr.output import to_json
 from asr.package import ModelPackage, self_contained, update_package
 from asr.parts import read_card
 from asr.tuning.picture import draw
@@ -27,7 +27,7 @@ PICTURE_NAME = "tuning.png"
 
 def records(tuning: Tuning, title: str) -> dict[str, bytes]:
     """Return the contents of ``tuning.jsonl``, a line a trial, and of ``tuning.png``, by name."""
-    lines = [json.dumps(trial.to_mapping(), ensure_ascii=False) + "\n" for trial in tuning.trials]
+    lines = [to_json(trial.to_mapping()) + "\n" for trial in tuning.trials]
     return {LOG_NAME: "".join(lines).encode(), PICTURE_NAME: draw(tuning, title)}
 
 
