@@ -11,6 +11,9 @@ from asr.errors import AudioError
 Tell = Callable[[str], None]
 """Takes a notice about a recording: what was done that its reader should know."""
 
+SILENT = "holds nothing but digital silence"
+"""What to say of a recording that :func:`is_silent`."""
+
 _LARGEST_SAMPLE = 2.0**31  # of 32-bit integers that were never scaled; the power of much larger ones overflows
 _FRAME = 1 << 14  # samples that are mixed in one way
 # The mean of n channels that have nothing to do with each other has a power n times lower than theirs. Ten times lower still,

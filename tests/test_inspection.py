@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import tone
 
@@ -104,6 +105,15 @@ def test_command(package: Path, tone_wav: Path, tmp_path: Path, capsys: pytest.C
     assert content["duration"] == pytest.approx(0.3)
     assert content["cells"][0]["units"] == [0, 1, 2, 5]
     assert "decoder beam:" in content["subtitle"]
+
+
+def test_what_should_be_known_of_the_sound(package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for samples, notice in ((np.zeros((4000, 2)), "digital silence"), (np.outer(tone(), [1, -1]), "cancel each other")):
+        soundfile.write(tmp_path / "a.wav", samples, 16000)
+        assert main(["inspect", str(tmp_path / "a.wav"), "--model", str(package), "-o", str(tmp_path / "page.html")]) == 0
+        captured = capsys.readouterr()
+        assert notice in captured.err
+        assert captured.out.splitlines()[0]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 from asr.commands.overrides import add_decoding, with_overrides
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from asr.files import check_output_file, replacing
     from asr.inspection.page import build_page
     from asr.inspection.trace import trace
+    from asr.mixing import SILENT, is_silent
     from asr.package import read_package
 
     check_output_file(page)
@@ -68,13 +70,9 @@ def run(args: argparse.Namespace) -> int:
     config = with_overrides(package.config, args.decoding)
     units = _units(args.units, config.model.recurrent.hidden_size)
     rate = config.frontend.sample_rate
-    waveform = load_audio(
-        args.file,
-        rate,
-        offset_s=args.start,
-        duration_s=end_s - args.start,
-        tell=lambda notice: print(f"asr inspect: {args.file}: {notice}", file=sys.stderr),
-    )
+    waveform = load_audio(args.file, rate, offset_s=args.start, duration_s=end_s - args.start, tell=partial(_tell, args.file))
+    if is_silent(waveform):
+        _tell(args.file, SILENT)
     if len(waveform) > _MAX_S * rate:
         raise ConfigError(
             f"{args.file}: {len(waveform) / rate:.1f} s; a page holds {_MAX_S:g} s at most; choose them with --start and --end"
@@ -91,8 +89,12 @@ def run(args: argparse.Namespace) -> int:
     with replacing(page) as stream:
         stream.write(text.encode("utf-8"))
     written = os.fsencode(page).decode("utf-8", "replace")
-    print(f"{found.hypothesis.text}\n{written}: {len(text) / 1e6:.1f} MB")
+    print(f"{found.hypothesis.text or '(no text)'}\n{written}: {len(text) / 1e6:.1f} MB")
     return 0
+
+
+def _tell(file: str, notice: str) -> None:
+    print(f"asr inspect: {file}: {notice}", file=sys.stderr)
 
 
 def _units(text: str | None, n_units: int) -> list[int]:

@@ -16,7 +16,7 @@ from asr.config import Config
 from asr.data.manifest import read_manifest
 from asr.data.reading import from_int16, read_cut, to_int16
 from asr.errors import AudioError, DataError
-from asr.mixing import is_silent
+from asr.mixing import SILENT, is_silent
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -189,7 +189,7 @@ def _recordings(name: str, config: Config) -> Iterator[np.ndarray]:
 
 def _not_silent(waveform: np.ndarray, where: str) -> np.ndarray:
     if is_silent(waveform):
-        raise AudioError(f"{where}: holds nothing but digital silence, expected noise; remove it")
+        raise AudioError(f"{where}: {SILENT}, expected noise; remove it")
     return waveform
 
 

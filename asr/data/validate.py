@@ -17,6 +17,7 @@ from asr.data.manifest import resolve, write_manifest
 from asr.data.probing import probe_all, stamp
 from asr.errors import AudioError, DataError, StorageError
 from asr.files import replacing, sync, tidy
+from asr.mixing import SILENT
 from asr.output import is_unicode, to_json
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ def _probe_all(
         notices += [f"{audio}: {notice}" for notice in probed.notices]
         for row in own:
             if row.id in probed.silent:
-                detail = f"{audio}: holds nothing but digital silence, which has a transcript"
+                detail = f"{audio}: {SILENT}, which has a transcript"
                 rejections.append(Rejection(row.where, row.id, "silence", detail))
     if len(notices) > N_SHOWN:
         notices[N_SHOWN:] = [f"and {len(notices) - N_SHOWN} more such notices"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from asr.errors import AudioError
-from asr.mixing import is_silent
+from asr.mixing import SILENT, is_silent
 from asr.transcription.transcript import Segment
 from asr.transcription.windows import Window
 
@@ -62,7 +62,7 @@ class Recording:
         if n_segments:
             return tuple(self.notices)
         if self.silent:
-            why = "holds nothing but digital silence"
+            why = SILENT
         elif self.n_windows:
             why = "no words were recognised in it"
         else:
