@@ -206,7 +206,9 @@ class OptimConfig:
         "transcripts (Xiang and Ou 2019), for decoding with a language model: greedy decoding gets worse by it",
         choices=("ctc", "ctc_crf"),
     )
-    crf_order: int = option(3, "length of the n-grams of tokens (ctc_crf)", low=1, high=3)
+    crf_order: int = option(
+        3, "length of the n-grams (ctc_crf): 4 with up to 64 tokens, 3 with up to 256, 2 with up to 4096", low=1, high=6
+    )
     crf_ctc_weight: float = option(0.1, "weight of CTC's loss beside the other (ctc_crf)", low=0.0, high=10.0)
     crf_after_fraction: float = option(
         0.0, "share of all steps that are made with CTC's loss alone at first (ctc_crf)", low=0.0, high=1.0

@@ -13,7 +13,7 @@ from asr.crf import CtcCrf, check_size, denominator, estimate_ngram, log_probabi
 from asr.ctc import BLANK, ctc_loss
 from asr.errors import ConfigError
 
-ORDERS = (1, 2, 3)
+ORDERS = (1, 2, 3, 4)
 
 
 def random_ngram(n_tokens: int, order: int) -> torch.Tensor:
@@ -136,6 +136,27 @@ def test_denominator_is_computed_in_float32_under_autocast() -> None:
         mixed = denominator(log_probs, n_frames, ngram)
     assert mixed.dtype == torch.float32
     assert torch.equal(mixed, plain)
+    halves = log_probs.bfloat16()
+    assert torch.equal(denominator(halves, n_frames, ngram), denominator(halves.float(), n_frames, ngram))
+
+
+def saved(log_z: torch.Tensor) -> int:
+    """Numbers kept for the gradient."""
+    assert log_z.grad_fn is not None
+    return sum(tensor.numel() for tensor in log_z.grad_fn.saved_tensors)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("order", "n_frames"), [(1, 10), (3, 9), (4, 3), (3, 1)])
+def test_sums_that_are_computed_anew_give_the_same(order: int, n_frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    log_probs, ngram = random_log_probs(3, n_frames, 5).requires_grad_(), random_ngram(5, order)
+    lengths = torch.tensor([n_frames, n_frames - 1, 1])
+    kept = denominator(log_probs, lengths, ngram)
+    monkeypatch.setattr("asr.crf.paths.KEPT_BYTES", 0)
+    anew = denominator(log_probs, lengths, ngram)
+    assert torch.equal(kept, anew)
+    assert (saved(anew) < saved(kept)) == (n_frames > 3)
+    gradients = [torch.autograd.grad(log_z.sum(), log_probs)[0] for log_z in (kept, anew)]
+    assert torch.equal(*gradients)
 
 
 def test_denominator_keeps_nothing_where_no_gradient_is_wanted() -> None:

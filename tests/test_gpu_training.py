@@ -68,7 +68,7 @@ def test_learns_at_the_default_precision(cell: str, tmp_path: Path) -> None:
     assert facts["dev_wer"]["rate"] < 0.5
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_denominator_gives_what_the_cpu_gives(order: int) -> None:
     torch.manual_seed(7)
     ngram = estimate_ngram([torch.randint(1, 30, (40,)).tolist() for _ in range(20)], 30, order)

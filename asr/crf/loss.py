@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from asr.crf.denominator import denominator
 from asr.crf.ngram import estimate_ngram, log_probability
+from asr.crf.paths import denominator
 from asr.ctc import ctc_loss
 from asr.errors import ConfigError
 
 MAX_NGRAMS = 1 << 24
-"""Entries of the largest n-gram: 256 tokens in a trigram, 4096 in a bigram."""
+"""Entries of the largest n-gram: of 64 tokens in a 4-gram, 256 in a trigram, 4096 in a bigram."""
 
 
 class CtcCrf(nn.Module):
@@ -30,7 +30,7 @@ class CtcCrf(nn.Module):
     n_tokens
         Number of tokens, the blank included.
     order
-        Length of the n-grams, 1 to 3.
+        Length of the n-grams.
     ctc_weight
         Weight of CTC's loss beside the field's.
 
