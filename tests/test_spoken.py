@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import lzma
 import os
@@ -22,6 +23,7 @@ from asr import files
 from asr.audio import load_audio
 from asr.cli import main
 from asr.data.manifest import read_manifest
+from asr.data.progress import Progress
 from asr.data.validate import read_synthesisers
 from asr.errors import ConfigError, TextError
 from asr.speech import make_synthesiser
@@ -54,16 +56,16 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_same_command_gives_the_same_bits_with_any_number_of_jobs(prepare: Prepare, tmp_path: Path) -> None:
-    begun = tmp_path / "b/spoken/train/00007/begun.flac"  # as of a block that another job had in hand when it was enough
+    begun = tmp_path / "b/spoken/all/00007/begun.flac"  # as of a block that another job had in hand when it was enough
     begun.parent.mkdir(parents=True)
     begun.touch()
     for out, jobs in (("a", 1), ("b", 3)):
         assert prepare("--hours", 0.02, "--jobs", jobs, "--out", out, "--manifests", f"{out}/m") == 0
     one, other = files_of(tmp_path / "a/spoken"), files_of(tmp_path / "b/spoken")
     assert one == other
-    cuts = list(read_manifest("spoken/train", "a/m"))
+    cuts = list(read_manifest("spoken/all", "a/m"))
     assert [cut.to_dict()["supervisions"] for cut in cuts] == [
-        cut.to_dict()["supervisions"] for cut in read_manifest("spoken/train", "b/m")
+        cut.to_dict()["supervisions"] for cut in read_manifest("spoken/all", "b/m")
     ]
     assert sum(cut.duration for cut in cuts) == pytest.approx(72, abs=1.3)  # 0.02 h, and not a whole utterance more
     assert {cut.supervisions[0].text for cut in cuts} <= {sentence(index) for index in range(100)}
@@ -104,7 +106,7 @@ def test_killed_at_any_time_it_goes_on(prepare: Prepare, tmp_path: Path) -> None
     for n_blocks in (1, 3):
         with subprocess.Popen([*command, voices], stderr=subprocess.DEVNULL) as process:
             deadline = time.monotonic() + 60
-            while len(list(tmp_path.glob("data/raw/spoken/train/*/block.json"))) < n_blocks:
+            while len(list(tmp_path.glob("data/raw/spoken/all/*/block.json"))) < n_blocks:
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
             process.send_signal(signal.SIGKILL)
@@ -125,16 +127,16 @@ def test_more_is_added_and_other_plans_are_refused(
     assert prepare("--utterances", 30) == 0
     before = files_of(tmp_path / "data/raw/spoken")
     assert prepare("--utterances", 110) == 0  # a text of 100 sentences: ten are spoken again, by others
-    cuts = list(read_manifest("spoken/train", "data/manifests"))
+    cuts = list(read_manifest("spoken/all", "data/manifests"))
     assert len(cuts) == 110
     assert before.items() <= files_of(tmp_path / "data/raw/spoken").items()
-    next(tmp_path.glob("data/raw/spoken/train/00001/*.flac")).unlink()
+    next(tmp_path.glob("data/raw/spoken/all/00001/*.flac")).unlink()
     assert prepare("--utterances", 110) == 0  # what is lost comes back
     assert before.items() <= files_of(tmp_path / "data/raw/spoken").items()
     again = [cut for cut in cuts[:10] if cut.supervisions[0].text in {late.supervisions[0].text for late in cuts[100:]}]
     assert len(again) == 10
     monkeypatch.setattr(files, "PATIENCE_S", 0.0)
-    with files.locked(tmp_path / "data/raw/spoken/train/.lock"):
+    with files.locked(tmp_path / "data/raw/spoken/all/.lock"):
         assert prepare("--utterances", 110) == 2
     assert "another process is speaking there" in capsys.readouterr().err
     for difference in (["--seed", 2], ["--format", "opus"], ["--words", 4, 40], ["--seconds", 0.5, 9]):
@@ -151,7 +153,7 @@ def test_what_a_text_holds_is_spoken_or_counted(prepare: Prepare, tmp_path: Path
     lines += ["ALL OF THIS IS LOUD", sentence(1, 46), sentence(2, 45), "this is unsayable so far"]
     (tmp_path / "odd.txt.xz").write_bytes(lzma.compress("\n".join(lines).encode()))
     assert prepare("--seconds", 0.45, 4, text="odd.txt.xz") == 0
-    texts = [cut.supervisions[0].text for cut in read_manifest("spoken/train", "data/manifests")]
+    texts = [cut.supervisions[0].text for cut in read_manifest("spoken/all", "data/manifests")]
     assert sorted(texts) == ["ALL OF THIS IS LOUD", "Ça va, “bien” — n’est-ce pas?"]
     told = capsys.readouterr().err
     for line in ("1 sentences of less than 3 words", "1 sentences of more than 45", "2 sentences with digits or signs"):
@@ -171,12 +173,28 @@ def test_texts_without_anything_to_say(prepare: Prepare, tmp_path: Path, capsys:
 
 def test_synthesisers_take_turns_and_those_with_state_begin_each_block_afresh(prepare: Prepare) -> None:
     assert prepare("fake_voices.FakeVoices", "--utterances", 70, "--jobs", 1, voices="fake_voices.CountingVoices") == 0
-    cuts = list(read_manifest("spoken/train", "data/manifests"))
+    cuts = list(read_manifest("spoken/all", "data/manifests"))
     engines = ["countingvoices"] * 20 + ["fakevoices"] * 20 + ["countingvoices"] * 20 + ["fakevoices"] * 10
     assert [cut.supervisions[0].speaker.partition("-")[0] for cut in cuts] == engines
     for start in (0, 40):
         waveform = load_audio(cuts[start + 2].recording.sources[0].source, 16000)
         assert np.abs(np.fft.rfft(waveform)).argmax() * 16000 / len(waveform) == pytest.approx(300, abs=1)
+
+
+def test_a_part_is_set_aside_whose_sentences_and_speakers_the_rest_lacks(
+    prepare: Prepare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prepare("--utterances", 110, "--speakers", 20, "--dev-share", 0.1) == 0
+    train, dev = (list(read_manifest(f"spoken/{part}", "data/manifests")) for part in ("train", "dev"))
+    assert 5 <= len(dev) <= 16
+    assert 90 <= len(train) + len(dev) <= 110  # what was spoken twice is in one part alone
+    for told in ("text", "speaker"):
+        parts = [{getattr(cut.supervisions[0], told) for cut in part} for part in (train, dev)]
+        assert not parts[0] & parts[1]
+    assert prepare("--name", "mine/train", "--dev-share", 0.1) == 2
+    assert "name the corpus" in capsys.readouterr().err
+    assert prepare("--utterances", 1, "--name", "one", "--dev-share", 0.1) == 2
+    assert "none is left when a share of 0.1 is set aside" in capsys.readouterr().err
 
 
 def test_opus_has_the_same_bits_each_time(prepare: Prepare, tmp_path: Path) -> None:
@@ -217,7 +235,7 @@ def test_voices_as_text() -> None:
 def test_espeak_speaks_any_language_it_knows(prepare: Prepare, tmp_path: Path) -> None:
     (tmp_path / "de.txt").write_text("Die Straße ist heute leider gesperrt.\n")
     assert prepare("--hours", 0.001, "--speakers", 2, voices="espeak:de", text="de.txt") == 0
-    cuts = list(read_manifest("spoken/train", "data/manifests"))
+    cuts = list(read_manifest("spoken/all", "data/manifests"))
     assert {cut.supervisions[0].custom["voice"].partition("+")[0] for cut in cuts} == {"de"}
     assert all(1.5 < cut.duration < 5 for cut in cuts)
 
@@ -259,7 +277,8 @@ def test_kokoro_speakers(packs: Path) -> None:
     assert len(kokoro.speak(text, "af_one pace=1.3", 1)) < 0.9 * len(woman)
     voices = [kokoro.draw_voice(random.Random(seed)) for seed in range(50)]
     assert {voice.partition("*")[0] for voice in voices} == {"af_one", "am_two"}
-    assert all("jf_three" not in voice for voice in voices if voice.startswith("am"))
+    assert all("jf_three" in voice for voice in voices if voice.startswith("af"))  # of her sex, and no pack twice
+    assert {voice.partition(" ")[0] for voice in voices if voice.startswith("am")} == {"am_two*1.00"}
     for wrong, message in (("jf_three", "not English"), ("af_four", "with packs among af_one, am_two"), ("", "PACK")):
         with pytest.raises(ConfigError, match=message):
             kokoro.speak(text, wrong, 1)
@@ -305,3 +324,13 @@ def test_hibari_speakers() -> None:
         hibari.speak("it is ж", "", 1)
     with pytest.raises(ConfigError, match="has one voice"):
         make_synthesiser("hibari:emma")
+
+
+def test_slow_work_shows_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("asr.data.progress.time.monotonic", lambda: now[0])
+    stream = io.StringIO()
+    with Progress("mine", 30, "utterances", stream) as progress:
+        now[0] = 40.0
+        progress.advance(2)
+    assert stream.getvalue() == "mine: 2/30 utterances (7 %), 0.05 utterances/s, 9:20 left\n"

@@ -105,7 +105,10 @@ def _add_spoken(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--voices", nargs="+", required=True, metavar="ENGINE[:WHAT]", help="synthesisers, which take turns; see below"
     )
-    parser.add_argument("--name", default="spoken/train", metavar="CORPUS[/PART]", help="the manifest (%(default)s)")
+    parser.add_argument(
+        "--name", default="spoken", metavar="CORPUS[/PART]", help="the manifest (%(default)s); the part is `all` by default"
+    )
+    _add_dev_share(parser)
     parser.add_argument("--hours", type=hours, metavar="H", help="of speech; a text that ends before is spoken again by others")
     parser.add_argument(
         "--utterances",
@@ -129,6 +132,16 @@ def _add_spoken(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--text-ids", action="store_true", help="lines of the texts begin with an id")
 
 
+def _add_dev_share(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dev-share",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="set so much of the training utterances aside as the part dev: whole speakers where there are ten or more (0)",
+    )
+
+
 def _add_table(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add_corpus(corpora, "table", "A CSV, TSV or JSONL file with one utterance a row.")
     parser.add_argument("file", type=Path, metavar="FILE", help="the table; paths in it count from its folder")
@@ -141,13 +154,7 @@ def _add_table(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--id-column", metavar="COLUMN", help="id (`id` if there is such a column, else from the audio's path)")
     parser.add_argument("--speaker-column", metavar="COLUMN", help="speaker (`speaker` if there is such a column)")
     parser.add_argument("--split-column", metavar="COLUMN", help="column that says to which part a row belongs")
-    parser.add_argument(
-        "--dev-share",
-        type=_share,
-        default=0.0,
-        metavar="SHARE",
-        help="set so much of the training rows aside as the part dev: whole speakers where there are ten or more (0)",
-    )
+    _add_dev_share(parser)
     parser.add_argument("--start-column", metavar="COLUMN", help="start inside the audio file, in seconds")
     parser.add_argument("--duration-column", metavar="COLUMN", help="duration inside the audio file, in seconds")
 
@@ -193,13 +200,14 @@ def _spoken(args: argparse.Namespace) -> Iterable[PartSummary]:
                 yield from read_text(source, progress.advance)
 
     choice = spoken.Choice(args.voices, args.seed, args.speakers, tuple(args.words), tuple(args.seconds), args.format)
-    yield spoken.prepare_spoken(
+    yield from spoken.prepare_spoken(
         read,
         args.name,
         args.out,
         args.manifests,
         choice,
         spoken.Amount(args.hours, args.utterances) if args.hours or args.utterances else None,
+        dev_share=args.dev_share,
         n_processes=args.jobs,
         notice=lambda text: print(text, file=sys.stderr, flush=True),
         **_checks(args),

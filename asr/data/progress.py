@@ -55,7 +55,7 @@ class Progress:
             text += f"/{self.total / scale:.0f} {unit} ({100 * self.done / self.total:.0f} %)"
         else:
             text += f" {unit}"
-        text += f", {rate / scale:.1f} {unit}/s"
+        text += f", {rate / scale:{'.1f' if rate >= scale else '.2g'}} {unit}/s"
         if self.total and rate:
             left = max(0, round((self.total - self.done) / rate))
             text += f", {left // 60}:{left % 60:02d} left"

@@ -205,6 +205,7 @@ class _Process:
             stderr=self._errors,
             env={**os.environ, "PYTHONPATH": search_path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             encoding="utf-8",
+            start_new_session=True,  # Ctrl-C is for us alone
         )
 
     def speak(self, takes: Sequence[Take], folder: Path) -> Iterator[Spoken]:

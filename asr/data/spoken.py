@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from asr.data.hold_out import hold_out
 from asr.data.progress import Progress
 from asr.data.speaking import FORMATS, Speakers, Spoken, Take
 from asr.data.table import manifest_path
@@ -103,13 +104,14 @@ def prepare_spoken(
     choice: Choice,
     amount: Amount | None = None,
     *,
+    dev_share: float = 0.0,
     n_processes: int | None = None,
     notice: Callable[[str], None] = lambda text: None,
     skip_invalid: bool = False,
     decode: bool = False,
     n_threads: int = 8,
-) -> PartSummary:
-    """Speak a text and write the manifest of what was spoken; what an interrupted call has done is gone on with.
+) -> Iterator[PartSummary]:
+    """Speak a text and write the manifest of what was spoken, or two; what an interrupted call has done is gone on with.
 
     Parameters
     ----------
@@ -117,13 +119,16 @@ def prepare_spoken(
         Returns the sentences, from the first on at each call. Those are left out that have too few or too many words, or
         digits or signs, since how they are read is not how they are written.
     name
-        ``corpus`` or ``corpus/part``.
+        ``corpus/part``, or ``corpus`` for its part ``all``; with ``dev_share`` a corpus, for its parts ``train`` and ``dev``.
     out
         Folder for the audio, ``<out>/<corpus>/<part>``.
     manifests
         The manifests folder.
     choice, amount
         How, and how much. Where the text ends before, it is spoken again, by others.
+    dev_share
+        Share of the utterances that :func:`asr.data.hold_out.hold_out` sets aside: sentences and speakers, if there are ten or
+        more, that the rest does not have.
     n_processes
         Processes that speak at a time; by default one for each processor. It changes nothing else.
     notice
@@ -136,10 +141,12 @@ def prepare_spoken(
     ConfigError
         A synthesiser does not exist or is not installed.
     DataError
-        There is nothing to speak, or the folder holds speech of other texts or settings.
+        There is nothing to speak or to set aside, or the folder holds speech of other texts or settings.
     Failure, StorageError
         A synthesiser does not work, or the disk is full.
     """
+    if dev_share and "/" in name:
+        raise DataError(f"{name!r} names a part, but the parts with held-out utterances are train and dev; name the corpus")
     path = manifest_path(name, manifests)
     corpus = path.relative_to(manifests).as_posix().removesuffix(".jsonl.gz")
     voices = {voice: make_synthesiser(voice) for voice in choice.voices}
@@ -152,7 +159,20 @@ def prepare_spoken(
     for line in [*sentences.left_out(), *_refusals(refused, choice)]:
         notice(line)
     origins = [str(voice.origin) for voice in voices.values()]
-    return write_part(utterances, path, skip_invalid=skip_invalid, decode=decode, n_threads=n_threads, synthesisers=origins)
+    for part, some in _parts(utterances, path, dev_share).items():
+        yield write_part(some, part, skip_invalid=skip_invalid, decode=decode, n_threads=n_threads, synthesisers=origins)
+
+
+def _parts(utterances: list[Utterance], path: Path, dev_share: float) -> dict[Path, list[Utterance]]:
+    """Return the utterances of each manifest."""
+    if not dev_share:
+        return {path: utterances}
+    kept, held_out = hold_out(utterances, dev_share)
+    theirs = {utterance.text for utterance in held_out}
+    kept = [utterance for utterance in kept if utterance.text not in theirs]  # a text that is spoken again
+    if not kept:
+        raise DataError(f"{len(utterances)} utterances are spoken; none is left when a share of {dev_share:g} is set aside")
+    return {path.with_name("train.jsonl.gz"): kept, path.with_name("dev.jsonl.gz"): held_out}
 
 
 def _speak(
@@ -172,10 +192,14 @@ def _speak(
     def counted(one: Spoken) -> int:
         return 0 if one.refusal else round(one.duration_s) if amount.hours else 1
 
+    def count(one: Spoken) -> None:
+        left = wanted - progress.done if wanted else math.inf  # what is begun beyond it is given up
+        progress.advance(round(min(counted(one), left)))
+
     with Progress(corpus, wanted, unit, sys.stderr) as progress:
 
         def speak(block: _Block) -> tuple[list[Spoken], bool]:
-            return _speak_block(block, speakers, lambda one: progress.advance(counted(one)))
+            return _speak_block(block, speakers, count)
 
         for block, (spoken, stood) in speakers.in_turn(speak, _blocks(sentences, corpus, folder, choice, voices)):
             if stood:

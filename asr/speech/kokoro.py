@@ -75,8 +75,9 @@ class KokoroVoices:
         first = [name for name in first if name[0] == accent]
         sex = rng.choice(sorted({name[1] for name in first}))
         names = [rng.choice([name for name in first if name[1] == sex])]
-        names += [rng.choice([name for name in self._packs if name[1] == sex]) for _ in range(2)]
-        drawn = [rng.gammavariate(shape, 1.0) for shape in (2, 1, 1)]
+        others = [name for name in self._packs if name[1] == sex and name not in names]
+        names += rng.sample(others, min(2, len(others)))
+        drawn = [rng.gammavariate(shape, 1.0) for shape in (2, 1, 1)[: len(names)]]
         shares = sorted((value / sum(drawn) for value in drawn), reverse=True)
         blend = "+".join(f"{name}*{share:.2f}" for name, share in zip(names, shares, strict=True))
         return voice_text(blend, {"pace": round(rng.uniform(0.9, 1.25), 3)})
