@@ -27,8 +27,8 @@ from asr.config_mapping import to_yaml
 from killing import training
 
 RESULTS = "kills.jsonl"
-STEPS = (22, 8, 8, 8)
-"""At how many steps from its start a run is killed at most, the first time, the second, and so on; an epoch has 10."""
+SHARES = (0.65, 0.25, 0.25, 0.25)
+"""After which share of all steps a run is killed at most, the first time, the second, and so on, from where it then began."""
 WORKERS = (0, 2)
 LIMIT_S = 300.0
 MAIN_ALONE = 0.1  # share of the kills that spare the worker processes, which then have to end by themselves
@@ -163,7 +163,9 @@ def kill(config: Config, log: Path, rng: random.Random, most_steps: int, late: b
     newest, before = (Path(config.output) / name for name in (LAST, PREVIOUS))
     cut_short = before.exists() and rng.random() < CUT_SHORT
     if cut_short:
-        os.truncate(newest, newest.stat().st_size // 2)
+        content = newest.read_bytes()
+        newest.unlink()  # the one before may be the same file, where it was killed between two steps of writing
+        newest.write_bytes(content[: len(content) // 2])
     return Kill(config.trainer.workers, steps, late, cut_short)
 
 
@@ -186,20 +188,28 @@ def differences(folder: Path, other: Path) -> list[str]:
 
 
 def kill_run(folder: Path, unbroken: Path, config: Config, rng: random.Random) -> tuple[list[Kill], list[str]]:
-    """Kill one run several times, let it end, and return the kills and what then differs from the unbroken run."""
+    """Kill one run several times, let it end, and return the kills and what then differs from the unbroken run.
+
+    Its folder and log are kept where there is a difference.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     log = folder.with_suffix(".log")
     log.unlink(missing_ok=True)
     kills: list[Kill] = []
-    for most_steps in STEPS:
+    n_steps = torch.load(unbroken / LAST, weights_only=True)["global_step"]
+    for share in SHARES:
         trainer = replace(config.trainer, workers=rng.choice(WORKERS))
         attempt = replace(config, output=str(folder), trainer=trainer)
-        killed = kill(attempt, log, rng, most_steps, bool(kills) and kills[-1].late)
+        killed = kill(attempt, log, rng, round(share * n_steps), bool(kills) and kills[-1].late)
         if killed is None:
             break
         kills.append(killed)
     code = finish(replace(config, output=str(folder)), log)
-    return kills, differences(folder, unbroken) if code == 0 else [f"exit code {code}, see {log}"]
+    found = differences(folder, unbroken) if code == 0 else [f"exit code {code}, see {log}"]
+    if not found:
+        shutil.rmtree(folder)
+        log.unlink()
+    return kills, found
 
 
 def count(results: Path, workers: int | None = None) -> tuple[int, int, int]:
@@ -235,7 +245,7 @@ def main() -> int:
         results.touch()
     number = len(results.read_text().splitlines())
     while (counts := count(results))[0] < args.kills or 2 * counts[1] < args.kills:
-        kills, found = kill_run(folder / "killed", unbroken, config, random.Random(number))
+        kills, found = kill_run(folder / f"killed-{number}", unbroken, config, random.Random(number))
         with open(results, "a") as file:
             file.write(json.dumps({"run": number, "kills": [asdict(one) for one in kills], "differences": found}) + "\n")
         number += 1
