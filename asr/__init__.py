@@ -30,6 +30,8 @@ def load_model(
     decoding: Mapping[str, object] | None = None,
     vad: bool = True,
     channel: int | None = None,
+    track: int | None = None,
+    keep_going: bool = False,
 ) -> Recogniser:
     """Read a model package and return its recogniser.
 
@@ -48,6 +50,10 @@ def load_model(
         Give the network only what a voice activity detector takes for speech; otherwise all of the audio.
     channel
         The channel to take, counted from 0; by default the mean of all.
+    track
+        The audio track of a file to take, counted from 0; by default the one that the file marks as its default.
+    keep_going
+        Transcribe what can be read of damaged files, and name what is lost; otherwise they are errors.
 
     Raises
     ------
@@ -61,7 +67,8 @@ def load_model(
     from asr.transcription.recogniser import Recogniser
 
     package = read_package(find_model(path), device)
-    return Recogniser(with_decoding(package, decoding) if decoding else package, words=words, vad=vad, channel=channel)
+    package = with_decoding(package, decoding) if decoding else package
+    return Recogniser(package, words=words, vad=vad, channel=channel, track=track, keep_going=keep_going)
 
 
 def __getattr__(name: str) -> object:

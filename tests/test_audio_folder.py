@@ -16,8 +16,8 @@ from conftest import tone
 
 from asr.audio import load_audio
 from asr.audio_folder import AUDIO_ENDINGS, find_audio
-from asr.container import _CONTAINERS
 from asr.errors import DataError
+from asr.formats.container import _CONTAINERS
 
 # Ending to libsndfile's format, or to FFmpeg's format and codec, which write it.
 LIBSNDFILE = {

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -195,7 +195,7 @@ def test_preparing_twice_does_no_work_twice(
 ) -> None:
     probed: list[str] = []
 
-    def counted(path: Path) -> AudioInfo:
+    def counted(path: Path, **_: Any) -> AudioInfo:
         probed.append(path.name)
         return probe_audio(path)
 
@@ -215,7 +215,7 @@ def test_interrupted_preparation_goes_on(
 ) -> None:
     probed: list[str] = []
 
-    def interrupted(path: Path) -> AudioInfo:
+    def interrupted(path: Path, **_: Any) -> AudioInfo:
         if path.name == "u3.wav" and path.name not in probed:
             probed.append(path.name)
             raise KeyboardInterrupt

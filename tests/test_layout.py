@@ -26,7 +26,7 @@ ROOMS = (
     ["config_checks"],
     ["config_mapping"],
     ["compose"],
-    ["container"],
+    ["formats"],
     ["resampling"],
     ["audio"],
     ["audio_folder"],

@@ -273,8 +273,9 @@ def test_settings_reach_the_recogniser(run: Run, files: list[str], monkeypatch: 
     run(files[0], "--format", "vtt", "--channel", "0")
     (decoding, options), (_, other) = made
     assert (decoding.kind, decoding.beam, decoding.hot_words) == ("beam", 7, ["fg"])
-    assert options == {"vad": False, "channel": None, "batch_s": 2.5, "words": False}
-    assert other == {"vad": True, "channel": 0, "batch_s": None, "words": True}
+    whole = {"track": None, "keep_going": False}
+    assert options == {"vad": False, "channel": None, "batch_s": 2.5, "words": False, **whole}
+    assert other == {"vad": True, "channel": 0, "batch_s": None, "words": True, **whole}
 
 
 def test_one_channel(run: Run, tmp_path: Path) -> None:

@@ -50,7 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="audio recognised at once; bounds memory and changes no text (default: 30 on a CPU, 600 on a GPU)",
     )
     parser.add_argument("--channel", type=index, metavar="N", help="use one channel, counted from 0 (default: all, mixed)")
+    parser.add_argument(
+        "--track",
+        type=index,
+        metavar="N",
+        help="use one audio track, counted from 0 (default: the one marked as default)",
+    )
     parser.add_argument("--no-vad", action="store_true", help="recognise all of the audio, not only what sounds like speech")
+    parser.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="transcribe what can be read of damaged files, and name what is lost (exit code 3)",
+    )
     add_decoding(parser)
     add_hot_words(parser)
     output = parser.add_argument_group("output")
@@ -72,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Transcribe the files; 3 if some of them could not be read, 2 if none could, 0 otherwise."""
+    """Transcribe the files; 3 if some of them or some of their audio could not be read, 2 if none could, 0 otherwise."""
     model = find_model(args.model)
     formats = _formats(args)
     layout = _layout(args, formats)
@@ -81,14 +92,17 @@ def run(args: argparse.Namespace) -> int:
         return 0
     recogniser = _load(model, args, formats)
     named = len(jobs) > 1 and formats == ("txt",)
+    partial: list[str] = []
 
     def deliver(transcript: Transcript, paths: Sequence[Path]) -> None:
         from asr.transcription.writers import render, write_transcript
 
         for format, path in zip(formats, paths, strict=bool(paths)):
             write_transcript(transcript, path, format, layout)
-        for notice in transcript.notices:
+        for notice in (*transcript.notices, *transcript.losses):
             _say(f"{transcript.file}: {notice}")
+        if transcript.losses:
+            partial.append(transcript.file)
         if _printed(args):
             text = render(transcript, formats[0], layout)
             _print(f"{one_line(transcript.file)}: {text or chr(10)}" if named else text)
@@ -96,9 +110,11 @@ def run(args: argparse.Namespace) -> int:
     bad = _transcribe(recogniser, jobs, deliver, args)
     if bad:
         _say(f"{len(bad)} of {len(jobs)} files could not be transcribed: {', '.join(bad)}")
+    if partial:
+        _say(f"{len(partial)} of {len(jobs)} files could be read only in part: {', '.join(partial)}")
     if len(bad) == len(jobs):
         return UserError.exit_code
-    return LEFT_OUT if bad else 0
+    return LEFT_OUT if bad or partial else 0
 
 
 def _transcribe(
@@ -185,6 +201,8 @@ def _load(model: Path, args: argparse.Namespace, formats: Sequence[str]) -> Reco
         dataclasses.replace(package, config=config),
         vad=not args.no_vad,
         channel=args.channel,
+        track=args.track,
+        keep_going=args.keep_going,
         batch_s=args.batch_seconds,
         words=args.words or bool(NEEDS_WORDS.intersection(formats)),
     )

@@ -34,7 +34,7 @@ class Probed:
     silent
         Ids of utterances with nothing in them; found where files are decoded.
     notices
-        What else should be known, without the file's name; found where files are decoded.
+        What else should be known, without the file's name.
     """
 
     info: AudioInfo | AudioError
@@ -107,10 +107,10 @@ def _key(audio: Path, stretches: Sequence[Stretch], decode: bool) -> tuple[str, 
 
 def _look(audio: Path, stretches: Sequence[Stretch], *, decode: bool) -> Probed:
     try:
-        info = probe_audio(audio)
-        if not decode:
-            return Probed(info)
         notices: list[str] = []
+        info = probe_audio(audio, tell=None if decode else notices.append)
+        if not decode:
+            return Probed(info, notices=tuple(notices))
         waveform = load_audio(audio, info.sample_rate, tell=notices.append)
     except AudioError as error:
         return Probed(error)

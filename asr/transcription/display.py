@@ -36,5 +36,5 @@ def _total_s(paths: list[str]) -> float:
     if STDIN not in paths:
         for path in paths:
             with suppress(AudioError):  # named when its turn comes
-                total_s += probe_audio(path).duration_s
+                total_s += probe_audio(path, exact=False).duration_s
     return total_s

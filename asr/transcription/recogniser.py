@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,6 @@ from asr.decoding.confidence import Calibration
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.waveforms import decode_waveforms
 from asr.errors import AudioError, ConfigError
-from asr.mixing import Tell
 from asr.package import ModelPackage
 from asr.resampling import resample
 from asr.transcription.recording import Recording
@@ -59,6 +59,10 @@ class Recogniser:
         Give the network only what a voice activity detector takes for speech; otherwise all of the audio.
     channel
         The channel to take, counted from 0; by default the mean of all.
+    track
+        The audio track of a file to take, counted from 0; by default the one that the file marks as its default.
+    keep_going
+        Transcribe what can be read of damaged files, and name what is lost; otherwise they are errors.
     window_s
         Longer stretches of speech are cut into windows of at most this length (s), more than 8, in pauses. Where there is no
         pause, windows overlap.
@@ -88,6 +92,8 @@ class Recogniser:
         *,
         vad: bool = True,
         channel: int | None = None,
+        track: int | None = None,
+        keep_going: bool = False,
         window_s: float = 30.0,
         earliest_cut_s: float = 10.0,
         batch_s: float | None = None,
@@ -101,6 +107,8 @@ class Recogniser:
         self.sample_rate = package.config.frontend.sample_rate
         self._detector = SpeechDetector() if vad else None
         self._channel = channel
+        self._track = track
+        self._keep_going = keep_going
         self._words = Calibration.configured(package.config.decoding) if words else None
         self._window_s = window_s
         self._earliest_cut_s = earliest_cut_s
@@ -179,7 +187,8 @@ class Recogniser:
         on_progress
             As for :meth:`transcribe_many`.
         on_notice
-            Called at the end with each of what a transcript has as its notices.
+            Called at the end with each of what a transcript has as its notices and losses. Without it, losses are Python
+            warnings.
 
         Yields
         ------
@@ -199,8 +208,11 @@ class Recogniser:
             elif recording.error is not None:
                 raise recording.error
             elif on_notice is not None:
-                for notice in recording.all_notices(n_segments, self.sample_rate):
+                for notice in (*recording.all_notices(n_segments, self.sample_rate), *recording.losses):
                     on_notice(notice)
+            else:
+                for loss in recording.losses:
+                    warnings.warn(f"{recording.name}: {loss}", stacklevel=2)
 
     def _run(
         self, sources: Iterable[AudioSource], sample_rate: int | None, on_progress: Callable[[float], None] | None
@@ -235,7 +247,7 @@ class Recogniser:
             recording = Recording(_name(source))
             try:
                 for window in cut_windows(
-                    recording.counted(self._blocks(source, sample_rate, recording.notices.append)),
+                    recording.counted(self._blocks(source, sample_rate, recording)),
                     self.sample_rate,
                     recording.name,
                     detector=self._detector,
@@ -248,14 +260,15 @@ class Recogniser:
                 recording.error = error
             yield recording, None
 
-    def _blocks(self, source: Any, sample_rate: int | None, tell: Tell) -> Iterator[np.ndarray]:
+    def _blocks(self, source: Any, sample_rate: int | None, recording: Recording) -> Iterator[np.ndarray]:
         source, sample_rate = unpack_recording(source, sample_rate, "array")
-        if isinstance(source, (str, os.PathLike)):
-            yield from stream_audio(Path(source), self.sample_rate, _BLOCK_S, channel=self._channel, tell=tell)
-        elif isinstance(source, _BYTES):
-            yield from stream_audio(bytes(source), self.sample_rate, _BLOCK_S, channel=self._channel, tell=tell)
-        elif hasattr(source, "read"):
-            yield from stream_audio(source, self.sample_rate, _BLOCK_S, channel=self._channel, tell=tell)
+        tell = recording.notices.append
+        if isinstance(source, (str, os.PathLike, *_BYTES)) or hasattr(source, "read"):
+            file = bytes(source) if isinstance(source, _BYTES) else source if hasattr(source, "read") else Path(source)
+            lose = recording.losses.append if self._keep_going else None
+            yield from stream_audio(
+                file, self.sample_rate, _BLOCK_S, channel=self._channel, track=self._track, tell=tell, lose=lose
+            )
         elif sample_rate is None:
             check_waveform(source, "array")  # what is no array at all needs no rate
             raise AudioError("array: comes without a sample rate; an array needs sample_rate, in Hz")
@@ -329,6 +342,7 @@ class Recogniser:
             self.package.checkpoint_hash,
             self._channel,
             recording.all_notices(len(segments), self.sample_rate),
+            tuple(recording.losses),
         )
 
 

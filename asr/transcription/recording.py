@@ -33,6 +33,8 @@ class Recording:
         The last segment, where the next window shares audio with it.
     notices
         What was done to the audio that should be known.
+    losses
+        What could not be read of it.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Recording:
     error: AudioError | None = None
     held: Segment | None = None
     notices: list[str] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
 
     def counted(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Hand on blocks of samples, ``(sample,)`` float32, and remember what went by."""

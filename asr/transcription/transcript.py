@@ -54,6 +54,8 @@ class Transcript:
         The channel that was transcribed, from 0; None where all were mixed.
     notices
         What should be known of it: why there is no text, or what was done to the audio.
+    losses
+        What could not be read of a damaged recording, where reading went on past that.
     """
 
     file: str
@@ -63,6 +65,7 @@ class Transcript:
     checkpoint_hash: str
     channel: int | None = None
     notices: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

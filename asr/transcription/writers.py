@@ -24,11 +24,11 @@ def render(transcript: Transcript, format: str, layout: SubtitleLayout | None = 
         What to show.
     format
         ``txt``: the text alone; nothing where there is none. ``json``: one line with the keys file, channel, duration_s, text,
-        segments (start_s, end_s, text), model (name, checkpoint) and, where there are any, notices; segments whose words were
-        found have also confidence and words (text, start_s, end_s, confidence), and those with other readings have alternatives
-        (texts). ``srt``, ``vtt``: SubRip and WebVTT subtitles. ``tsv``: a header, then start and end (ms) and text of each
-        segment, divided by tabs. ``ctm``: for each word recording, channel (from 1), start and duration (s), text, confidence,
-        as NIST's sclite reads them.
+        segments (start_s, end_s, text), model (name, checkpoint) and, where there are any, notices and losses; segments whose
+        words were found have also confidence and words (text, start_s, end_s, confidence), and those with other readings have
+        alternatives (texts). ``srt``, ``vtt``: SubRip and WebVTT subtitles. ``tsv``: a header, then start and end (ms) and text
+        of each segment, divided by tabs. ``ctm``: for each word recording, channel (from 1), start and duration (s), text,
+        confidence, as NIST's sclite reads them.
     layout
         What subtitles may look like; by default what :class:`SubtitleLayout` says.
 
@@ -75,6 +75,8 @@ def _json(transcript: Transcript, _: SubtitleLayout) -> str:
     }
     if transcript.notices:
         mapping["notices"] = list(transcript.notices)
+    if transcript.losses:
+        mapping["losses"] = list(transcript.losses)
     return to_json(mapping) + "\n"
 
 

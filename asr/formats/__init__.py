@@ -1,0 +1,1 @@
+"""Audio files of every format: where their recordings begin and end, and their sound in blocks."""

@@ -1,0 +1,328 @@
+"""Audio in containers that libsndfile cannot read (m4a, mp4, webm, ...), and where no length is stated, through PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, pairwise
+from typing import Any
+
+import numpy as np
+
+from asr.errors import AudioError
+from asr.formats.file import GuardedFile, Reading
+from asr.formats.links import is_placeholder
+from asr.formats.timeline import Timeline
+from asr.waveform import check_rate
+
+# PyAV may open only real containers: playlist formats could make it read other files or addresses.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2",
+    "matroska,webm",
+    *("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "mp3"),
+    *("mpeg", "mpegts", "ogg", "tta", "w64", "wav", "wv"),
+)
+_INDEXED = "mov,mp4,m4a,3gp,3g2,mj2"
+# Their headers have no room for a length: FFmpeg guesses it from the bit rate of the first frames. Sound may stand among junk.
+_WITHOUT_LENGTH = ("aac", "ac3", "amr", "eac3", "mp3", "mpeg", "mpegts")
+# Their headers state the length of the sound.
+_OWN_LENGTH = (_INDEXED, "aiff", "ape", "au", "caf", "flac", "ogg", "tta", "w64", "wav", "wv")
+# Theirs state that of the longest track, such as the pictures. (FFmpeg may also have guessed that of asf.)
+_WHOLE_LENGTH = ("matroska,webm", "avi", "flv")
+_UNKNOWN_PACKETS = 1 << 30  # FFmpeg writes this into an avi that goes into a pipe
+_MATROSKA, _MATROSKA_HEAD = b"\x1a\x45\xdf\xa3", 1 << 14
+_MATROSKA_DURATION = (b"\x44\x89\x84", b"\x44\x89\x88")  # the element, and its length of 4 or 8 bytes
+_CONTAINER_ERR_S = 0.5
+_TRUNCATED_SHARE = 0.01
+_LEAST_TOLD_S = 0.5
+_MOST_TOLD = 3
+_SILENCE_S = 30.0  # at a time
+
+
+class Container:
+    """An audio track that is open in PyAV.
+
+    Attributes
+    ----------
+    sample_rate, n_channels
+        Samples a second (Hz) and channels where it begins.
+    read_s
+        Seconds of sound that were decoded, without silence in gaps.
+    """
+
+    def __init__(self, file: GuardedFile, reading: Reading, container: Any, audio: Any, *, guessed: bool) -> None:
+        self.sample_rate = check_rate(int(audio.rate), file.name)
+        self.n_channels = int(audio.channels)
+        self._file = file
+        self._reading = reading
+        self._container = container
+        self._audio = audio
+        self._guessed = guessed
+        self._raw = container.format.name in _WITHOUT_LENGTH
+        self._start_s = (container.start_time or 0) / 1e6
+        self._stamps: dict[int, tuple[int, int]] = {}  # the last one of each track, and the longest step, in its unit of time
+        self.read_s = 0.0
+        self._faults: list[tuple[float, str]] = []
+        self._pending: list[tuple[float, str]] = []
+
+    def stated_samples(self, *, exact: bool = True) -> int | None:
+        """Return the length that an index in the header states and the file bears out, None where reading has to tell.
+
+        Parameters
+        ----------
+        exact
+            Otherwise any length in the header will do.
+        """
+        audio = self._audio
+        if not exact and self._container.duration:
+            return round(self._container.duration / 1e6 * self.sample_rate)
+        if self._container.format.name != _INDEXED or not audio.frames or not audio.duration:
+            return None
+        entries = audio.index_entries
+        if len(entries) != audio.frames or entries[-1].pos + entries[-1].size > self._file.size:
+            return None
+        length_s = float(audio.duration * audio.time_base)
+        start_s = float((audio.start_time or 0) * audio.time_base) - self._start_s
+        return round((self._timeline().silence_before(start_s, length_s, None) + length_s) * self.sample_rate)
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield sample rates (Hz) and ``(sample, channel)`` float32 blocks of sound, silence where it begins late or has gaps.
+
+        Raises
+        ------
+        AudioError
+            Something cannot be decoded, or the file ends before it says.
+        """
+        timeline = self._timeline()
+        converter = _Converter(self._file.name)
+        for frame, following in pairwise(chain(self._frames(timeline), [None])):
+            stamp_s, length_s = self._stamp_s(frame), frame.samples / frame.rate
+            silence_s = timeline.silence_before(stamp_s, length_s, self._stamp_s(following))
+            yield from _silence(silence_s, frame)
+            self.read_s += length_s
+            for block in converter.convert(frame):
+                yield frame.rate, block
+            self._file.check()
+        for block in converter.rest():
+            yield converter.rate, block
+        self._file.check()
+        self._account(timeline)
+
+    def _timeline(self) -> Timeline:
+        return Timeline((self._container.duration or 0) / 1e6, may_jump=_may_jump(self._container))
+
+    def _stamp_s(self, frame: Any) -> float | None:
+        stamp_s = None if frame is None else frame.time
+        return None if stamp_s is None else stamp_s - self._start_s
+
+    def _frames(self, timeline: Timeline) -> Iterator[Any]:
+        """Yield what can be decoded, and take down what cannot."""
+        import av
+
+        for packet in self._packets(timeline):
+            try:
+                frames = packet.decode()
+            except (av.error.FFmpegError, ValueError) as error:
+                self._failed(timeline, error)
+                continue
+            for frame in frames:
+                self._go_on()
+                yield frame
+
+    def _packets(self, timeline: Timeline) -> Iterator[Any]:
+        import av
+
+        audio = self._audio
+        try:
+            for packet in self._container.demux():  # of all tracks: where the last one ends shows whether the file is whole
+                stream = packet.stream
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                if stamp is not None:
+                    last, step = self._stamps.get(stream.index, (stamp, 0))
+                    self._stamps[stream.index] = max(stamp, last), max(stamp - last, step, packet.duration or 0)
+                if stream is audio or stream.index == audio.index:  # packet.stream_index is wrong for the last, empty ones
+                    yield packet
+        except (av.error.FFmpegError, ValueError) as error:
+            self._failed(timeline, error)
+
+    def _end_s(self) -> tuple[float, float]:
+        """Return the last time stamp of any track (s), and where that ends; a picture need not say how long it is shown."""
+        streams = self._container.streams
+        known = [(last, step, streams[index].time_base) for index, (last, step) in self._stamps.items()]
+        ends = [(float(last * unit), float((last + step) * unit)) for last, step, unit in known if unit] or [(0.0, 0.0)]
+        return max(last for last, _ in ends) - self._start_s, max(end for _, end in ends) - self._start_s
+
+    def _failed(self, timeline: Timeline, error: Exception) -> None:
+        self._file.check()
+        self._pending.append((timeline.position_s, getattr(error, "strerror", None) or str(error)))
+
+    def _go_on(self) -> None:
+        """Judge what failed before some sound: a raw stream may begin in the middle."""
+        if not self._pending:
+            return
+        failed, self._pending = self._pending, []
+        if self._raw and not self.read_s:
+            return
+        if self._reading.lose is None:
+            raise AudioError(f"{self._file.name}: is corrupt after {failed[0][0]:.2f} s: {failed[0][1]}")
+        self._faults += failed
+
+    def _account(self, timeline: Timeline) -> None:
+        """Say at the end what is missing."""
+        name, rate = self._file.name, self.sample_rate
+        if not self._raw:
+            self._faults += self._pending
+        elif not self.read_s and self._pending:
+            raise AudioError(f"{name}: is truncated, corrupt or no audio file (PyAV: {self._pending[0][1]})")
+        present_s, whole = timeline.position_s - timeline.start_s, True
+        if (promised_s := self._promised_s()) is not None:
+            whole = self._reading.check_length(round(present_s * rate), round(promised_s * rate), rate, name)
+        elif (whole_s := self._whole_s()) and self._end_s()[1] < whole_s * (1 - _TRUNCATED_SHARE) - _CONTAINER_ERR_S:
+            what = f"is truncated: its time stamps end at {self._end_s()[0]:.2f} s, its header promises {whole_s:.2f} s"
+            self._reading.damaged(name, what)
+            whole = False
+        if self._faults and whole:
+            place_s, why = self._faults[0]
+            others = f" and {len(self._faults) - 1} other places" if len(self._faults) > 1 else ""
+            of = "" if promised_s is None else f" of {promised_s:.2f} s"
+            self._reading.damaged(name, f"is corrupt at {place_s:.2f} s{others}: {why}; {self.read_s:.2f} s{of} could be read")
+        gaps = [gap for gap in timeline.gaps if gap[1] >= _LEAST_TOLD_S]
+        if gaps and self._reading.tell is not None:
+            places = ", ".join(f"{begin:.2f} to {begin + length:.2f} s" for begin, length in gaps[:_MOST_TOLD])
+            others = f" and {len(gaps) - _MOST_TOLD} other places" if len(gaps) > _MOST_TOLD else ""
+            self._reading.tell(f"its time stamps leave gaps, taken for silence, from {places}{others}")
+
+    def _promised_s(self) -> float | None:
+        """Return the length of the sound that the header states; None where it states none."""
+        if self._container.format.name not in _OWN_LENGTH or not self._audio.duration or not self._audio.time_base:
+            return None
+        return float(self._audio.duration * self._audio.time_base)
+
+    def _whole_s(self) -> float:
+        """Return the length of the longest track that the header states; 0 where it states none."""
+        stated = self._container.format.name in _WHOLE_LENGTH and self._audio.frames < _UNKNOWN_PACKETS and not self._guessed
+        return (self._container.duration or 0) / 1e6 if stated else 0.0
+
+
+def _may_jump(container: Any) -> bool:
+    """Whether the time stamps of a format may begin anew."""
+    from av.format import Flags
+
+    return bool(container.format.flags & Flags.ts_discont.value)
+
+
+class _Converter:
+    """Brings frames of any layout to ``(sample, channel)`` float32 at their own rate, which may change on the way."""
+
+    def __init__(self, name: str) -> None:
+        self.rate = 0
+        self._name = name
+        self._kind: tuple[object, ...] | None = None
+        self._resampler: Any = None
+
+    def convert(self, frame: Any) -> Iterator[np.ndarray]:
+        """Yield what a frame holds."""
+        import av
+
+        kind = (frame.format.name, frame.layout.name, frame.rate)
+        if kind != self._kind:
+            yield from self.rest()
+            self.rate, self._kind = check_rate(frame.rate, self._name), kind
+            self._resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.rate)
+        for converted in self._resampler.resample(frame):
+            yield converted.to_ndarray().T
+
+    def rest(self) -> Iterator[np.ndarray]:
+        """Yield what was held back."""
+        if self._resampler is not None:
+            for converted in self._resampler.resample(None):
+                yield converted.to_ndarray().T
+
+
+def _silence(seconds: float, frame: Any) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield silence in the form of a frame, not too much at once."""
+    left = round(seconds * frame.rate)
+    while left > 0:
+        n_samples = min(left, round(_SILENCE_S * frame.rate))
+        yield frame.rate, np.zeros((n_samples, frame.layout.nb_channels), np.float32)
+        left -= n_samples
+
+
+@contextmanager
+def open_container(file: GuardedFile, why: str, reading: Reading, *, ignore_length: bool = False) -> Iterator[Container]:
+    """Open an audio track; every error of PyAV becomes an :class:`AudioError`.
+
+    Parameters
+    ----------
+    file
+        At its start.
+    why
+        What libsndfile said against it.
+    reading
+        Which track, and what is done about damage.
+    ignore_length
+        Read a wav beyond the size that it states.
+
+    Raises
+    ------
+    AudioError
+        PyAV cannot read it either, or it holds no audio, or not this track.
+    """
+    import av
+
+    options = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
+    if ignore_length:
+        options["ignore_length"] = "1"
+    guessed = _check_head(file, reading)
+    try:
+        with av.open(file, mode="r", options=options, metadata_errors="ignore") as container:
+            file.check()
+            yield Container(file, reading, container, _choose_track(container, file.name, reading), guessed=guessed)
+    except (av.error.FFmpegError, ValueError) as error:
+        file.check()
+        raise AudioError(f"{file.name}: is truncated, corrupt or no audio file ({why.rstrip('. ')}; PyAV: {error})") from None
+
+
+def _check_head(file: GuardedFile, reading: Reading) -> bool:
+    """Say whether FFmpeg will guess the length that a header lacks, and call an avi damaged that is shorter than it says."""
+    head = file.read_at(0, _MATROSKA_HEAD)
+    if head.startswith(b"RIFF") and head[8:11] == b"AVI":
+        promised, there = int.from_bytes(head[4:8], "little"), file.size - 8
+        if there < promised and not is_placeholder(promised):
+            reading.damaged(file.name, f"is truncated: its header promises {promised} bytes, {there} are there")
+    file.seek(0)
+    return head.startswith(_MATROSKA) and not any(mark in head for mark in _MATROSKA_DURATION)
+
+
+def _choose_track(container: Any, name: str, reading: Reading) -> Any:
+    """Return the track that was asked for, or that the file marks as the default, or else the first."""
+    from av.stream import Disposition
+
+    tracks = container.streams.audio
+    if not tracks:
+        raise AudioError(f"{name}: holds no audio stream; it may be truncated")
+    known = [track for track in tracks if track.codec_context is not None]
+    if reading.track is not None:
+        if not 0 <= reading.track < len(tracks):
+            there = "; ".join(map(_describe, tracks)) if len(tracks) > 1 else "track 0 alone"
+            raise AudioError(f"{name}: has no audio track {reading.track}; it has {there}")
+        chosen = tracks[reading.track]
+    else:
+        defaults = [track for track in known if track.disposition & Disposition.default]
+        chosen = next(iter(defaults or known), None)
+    if chosen not in known:
+        raise AudioError(f"{name}: its audio is coded in a way that is not known; it may be corrupt")
+    if reading.track is None and len(tracks) > 1 and reading.tell is not None:
+        listing = "; ".join(map(_describe, tracks))
+        reading.tell(
+            f"holds {len(tracks)} audio tracks ({listing}); {_describe(chosen)} is read, --track N (track=N) takes another"
+        )
+    return chosen
+
+
+def _describe(track: Any) -> str:
+    """Return the number of a track, its language and its title."""
+    number = next(place for place, other in enumerate(track.container.streams.audio) if other.index == track.index)
+    known = [track.metadata.get(key) for key in ("language", "title")]
+    named = " ".join(value for value in known if value and value != "und")
+    return f"track {number}" + (f" {named}" if named else "")

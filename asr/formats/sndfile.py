@@ -1,0 +1,130 @@
+"""Audio in formats that libsndfile reads: wav, flac, ogg, opus, mp3, aiff and more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from asr.errors import AudioError
+from asr.formats.file import GuardedFile, Reading
+from asr.formats.links import is_placeholder
+
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more where a header gives no length
+# What libsndfile says in its log, alone, where it corrects the length of a file that was cut off.
+_BYTES_CORRECTED = re.compile(
+    r"^\s*(?:data|SSND|BODY|riff|Data Size|Data length)[\s:]+(\d+) \(?should be (\d+)\)?", re.MULTILINE
+)
+_FRAMES_CORRECTED = re.compile(r"Calculated frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
+_SAMPLE_COUNT = re.compile(rb"^sample_count -i (\d+)", re.MULTILINE)
+_CUT_OFF = ("file seems to be truncated", "seems to be a truncated file")
+
+
+class SoundFile:
+    """A recording that is open in libsndfile.
+
+    Attributes
+    ----------
+    sample_rate
+        Samples a second (Hz).
+    n_channels
+        Channels.
+    n_samples
+        Samples in each channel, as the header says.
+    """
+
+    def __init__(self, audio: Any, file: GuardedFile) -> None:
+        self.sample_rate: int = audio.samplerate
+        self.n_channels: int = audio.channels
+        self.n_samples: int = audio.frames
+        self._audio = audio
+        self._file = file
+
+    def close(self) -> None:
+        """Free what libsndfile holds."""
+        self._audio.close()
+
+    def blocks(self, start: int, stop: int, n_block: int) -> Iterator[np.ndarray]:
+        """Yield ``(sample, channel)`` float32 from sample ``start`` on and before ``stop``, ``n_block`` at a time.
+
+        Raises
+        ------
+        AudioError
+            Something cannot be read, or the sound ends before the header says.
+        """
+        import soundfile
+
+        n_read, n_wanted = 0, min(stop, self.n_samples) - start
+        try:
+            if start and n_wanted > 0:
+                self._go_to(start, n_block)
+            while n_read < n_wanted:
+                block = self._audio.read(min(n_block, n_wanted - n_read), dtype="float32", always_2d=True)
+                self._file.check()
+                if len(block) == 0:
+                    break
+                n_read += len(block)
+                yield block
+        except soundfile.LibsndfileError as error:
+            self._file.check()
+            at_s = (start + n_read) / self.sample_rate
+            raise AudioError(f"{self._file.name}: is truncated or corrupt after {at_s:.2f} s: {error}") from None
+        Reading().check_length(n_read, n_wanted, self.sample_rate, self._file.name)
+
+    def _go_to(self, start: int, n_block: int) -> None:
+        """Go to a sample; some codecs, such as GSM 6.10, can only be read on."""
+        if self._audio.seekable():
+            self._audio.seek(start)
+            return
+        while start and (n_read := len(self._audio.read(min(n_block, start), dtype="float32"))):
+            start -= n_read
+
+
+def open_soundfile(file: GuardedFile, reading: Reading) -> tuple[SoundFile | None, str]:
+    """Open with libsndfile; ``None`` and the reason for what it cannot read, the file at its start again.
+
+    Raises
+    ------
+    AudioError
+        The file is shorter than its header says, and ``reading`` does not go on past that.
+    """
+    import soundfile
+
+    try:
+        # What is in the file counts, not its name: one that ends in .raw would be taken for bare samples.
+        audio = soundfile.SoundFile(SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell))
+    except soundfile.LibsndfileError as error:
+        why = error.error_string
+    else:
+        file.check()
+        if 0 < audio.frames < _UNKNOWN_FRAMES or (not audio.frames and audio.format in ("WAV", "WAVEX")):
+            if (cut := _cut_off(audio, file)) is not None:
+                reading.damaged(file.name, cut)
+            return SoundFile(audio, file), ""
+        audio.close()
+        why = "its header gives no length"
+    file.check()
+    file.seek(0)
+    return None, why
+
+
+def _cut_off(audio: Any, file: GuardedFile) -> str | None:
+    """Say what is missing of a file that is shorter than its header says: libsndfile alone corrects that in silence."""
+    log, rate = audio.extra_info, audio.samplerate
+    frames = [(int(there), int(stated)) for there, stated in _FRAMES_CORRECTED.findall(log)]
+    if audio.format == "NIST":
+        position = file.tell()
+        frames += [(audio.frames, int(stated)) for stated in _SAMPLE_COUNT.findall(file.read_at(0, 1024))]
+        file.seek(position)
+    for there, stated in frames:
+        if there < stated:
+            return f"is truncated: its header promises {stated / rate:.2f} s, {there / rate:.2f} s are there"
+    for stated, there in ((int(first), int(second)) for first, second in _BYTES_CORRECTED.findall(log)):
+        if there < stated and not is_placeholder(stated):
+            return f"is truncated: its header promises {stated} bytes of audio, {there} are there"
+    if any(words in log.lower() for words in _CUT_OFF):
+        return f"is truncated: {audio.frames / rate:.2f} s are there, its header promises more"
+    return None
