@@ -232,11 +232,11 @@ def check_entries(folder: Path, entries: Iterable[Path]) -> None:
     for n_seen, path in enumerate(_emptied(waiting)):
         if n_seen == _MAX_ENTRIES:
             raise PackageError(f"{folder}: more than {_MAX_ENTRIES:,} files and folders; expected those of a model alone")
-        if path.is_symlink() and inside not in path.resolve().parents:
-            raise PackageError(f"{path}: a link that leads out of the package, to {path.resolve()}; refused")
+        if path.is_symlink() and inside not in Path(os.path.realpath(path)).parents:
+            raise PackageError(f"{path}: a link that leads out of the package, to {os.path.realpath(path)}; refused")
         try:
             mode = path.stat().st_mode
-        except FileNotFoundError:
+        except OSError:  # absent, or a link in a circle
             continue
         if stat.S_ISDIR(mode) and not path.is_symlink():
             waiting += path.iterdir()

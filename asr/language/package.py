@@ -138,7 +138,12 @@ def load_language_model(path: Path | str, device: str = "cpu") -> LanguageModel:
         header = read_header(file)
         check_file(file, header)
         digest = _check_hash(file, config)
-        return NgramModel(file, header, _read_units(path, config, form), read_vocabulary(path).units, form, digest)
+        words = read_vocabulary(path).units
+        if len(words) > header.counts[0]:
+            raise PackageError(
+                f"{path / VOCABULARY_NAME}: {len(words):,} words, but {file.name} has {header.counts[0]:,}; copy it again"
+            )
+        return NgramModel(file, header, _read_units(path, config, form), words, form, digest)
     from asr.language.lstm_package import read_lstm, read_units  # they need torch
 
     units = read_units(path) if config["unit"] == Pieces.name else _read_units(path, config, form)
