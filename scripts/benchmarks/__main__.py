@@ -14,7 +14,7 @@ BENCHMARKS = {
     "loss": "ctc and ctc_crf of each order beside a training step",
     "recurrent": "one layer of every cell against torch.nn.LSTM, a plain loop and a PackedSequence",
     "language": "training steps of an LSTM language model and single steps of a decoder: words a second",
-    "transcribe": "WER, speed, start-up and memory of transcription, ours and PocketSphinx's",
+    "transcribe": "WER, speed, start-up and memory of transcription, ours, PocketSphinx's and Whisper's",
     "conditions": "WER of the same utterances in noise, over the telephone, quiet and clipped",
     "long": "a recording of hours: memory, speed, and WER against that of its utterances one by one",
     "decode": "WER and processor time of our decoders, torchaudio's and pyctcdecode's, on the same log-probabilities",

@@ -1,4 +1,4 @@
-"""Transcription of files, ours and a peer's, each in a process of its own."""
+"""Transcription of files, ours and by peers, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
 from asr.commands.numbers import positive
 from asr.data.manifest import transcript
 from asr.scoring import ErrorRate, score
+from benchmarks import whisper
 from benchmarks.measure import make_environment, markdown, module_environment
 from benchmarks.utterances import (
     ERROR_HEAD,
@@ -27,10 +28,12 @@ from benchmarks.utterances import (
 from benchmarks.worker import Measured, run_worker
 
 DESCRIPTION = (
-    "WER, real-time factor, start-up and peak memory of transcription, and the same of PocketSphinx. Both are given the same "
-    "WAV files of 16 kHz, one at a time, and both texts are normalised as the model's tokenizer does it. The real-time factor "
-    "is processor time by seconds of audio, in a process on one core, loading left out; elapsed is the same by the wall "
-    "clock. Start-up is the time from the start of a process until the text of the shortest file is out."
+    "WER, real-time factor, start-up and peak memory of transcription, and the same of PocketSphinx and of Whisper's models "
+    "tiny.en and base. All are given the same WAV files of 16 kHz, one at a time, and all texts are normalised as the model's "
+    "tokenizer does it; Whisper is kept from writing digits and signs, and its titles (Mr.) are written out, since they would "
+    "count as errors. The real-time factor is processor time by seconds of audio, in a process on one core, loading left out; "
+    "elapsed is the same by the wall clock. Start-up is the time from the start of a process until the text of the shortest "
+    "file is out."
 )
 RUNS = 3
 HEAD = ["system", *ERROR_HEAD, "real-time factor", "elapsed", "loading", "start-up", "peak memory"]
@@ -44,12 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "utterances", nargs="?", type=positive, default=100, metavar="UTTERANCES", help="how many, from all over (%(default)s)"
     )
     parser.add_argument(
-        "environment",
+        "environments",
         nargs="?",
         type=Path,
-        metavar="ENVIRONMENT",
-        help="folder of a virtual environment, made if it is not there, in which PocketSphinx joins in",
+        metavar="ENVIRONMENTS",
+        help="folder of the peers' virtual environments, which are made in it if they are not there; without it, no peers",
     )
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER", help="(pocketsphinx whisper)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -80,14 +84,31 @@ def run(args: argparse.Namespace) -> None:
             run_worker(sys.executable, "benchmarks.asr_worker", files, runs=RUNS, model=package.folder),
             [asr, "transcribe", shortest, "--model", str(package.folder), "--threads", "1"],
         )
-        if args.environment is not None:
-            python, worker = str(make_environment(args.environment, "pocketsphinx")), "benchmarks.pocketsphinx_worker"
-            add(run_worker(python, worker, files, runs=RUNS), [python, "-m", worker, shortest])
+        for peer in args.peers if args.environments else []:
+            for python, worker, model in PEERS[peer](args.environments / peer):
+                measured = run_worker(python, worker, files, runs=RUNS, model=model)
+                add(measured, [str(python), "-m", worker, "text", shortest, *([model] if model else [])])
     print(markdown(HEAD, *(_row(*system, audio_s) for system in found)))
-    if len(found) == 2:
-        (ours, our_wer, _), (theirs, their_wer, _) = found
+    ours, our_wer, _ = found[0]
+    for theirs, their_wer, _ in found[1:]:
         times = median(theirs.processor_s) / median(ours.processor_s)
-        print(f"WER {100 * our_wer.rate:.2f} % against PocketSphinx's {100 * their_wer.rate:.2f} %; {times:.1f} times as fast")
+        print(
+            f"WER {100 * our_wer.rate:.2f} % against {100 * their_wer.rate:.2f} % of {theirs.system}; {times:.1f} times as fast"
+        )
+
+
+def _pocketsphinx(environment: Path) -> list[tuple[Path, str, str | None]]:
+    return [(make_environment(environment, "pocketsphinx"), "benchmarks.pocketsphinx_worker", None)]
+
+
+def _whisper(environment: Path) -> list[tuple[Path, str, str | None]]:
+    python = make_environment(environment, *whisper.REQUIREMENTS)
+    models = whisper.whisper_models(environment)
+    return [(python, "benchmarks.whisper_worker", f"{folder}={name}") for name, folder in models.items()]
+
+
+PEERS: dict[str, Callable[[Path], list[tuple[Path, str, str | None]]]] = {"pocketsphinx": _pocketsphinx, "whisper": _whisper}
+"""Of each peer, what makes its environment and returns an interpreter, a worker and a model for each of its systems."""
 
 
 def _row(measured: Measured, wer: ErrorRate, startup_s: float, audio_s: float) -> list[str]:

@@ -1,7 +1,7 @@
 """One system that recognises files, measured in a process of its own, with any interpreter.
 
-usage: PYTHON -m benchmarks.SYSTEM_worker FILE          print its text
-       PYTHON -m benchmarks.SYSTEM_worker TASK RESULT   recognise as TASK says, and write what was measured to RESULT
+usage: PYTHON -m benchmarks.SYSTEM_worker text FILE [MODEL]      print its text
+       PYTHON -m benchmarks.SYSTEM_worker measure TASK RESULT    recognise as TASK says, and write what was measured to RESULT
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def work(load: Callable[[str | None], tuple[str, Callable[[str], str]]]) -> None
     load
         Given a model, returns the system's name and what turns a 16 kHz WAV file into text.
     """
-    if len(sys.argv) == 2:
-        print(load(None)[1](sys.argv[1]), flush=True)
+    if sys.argv[1] == "text":
+        print(load(sys.argv[3] if len(sys.argv) > 3 else None)[1](sys.argv[2]), flush=True)
         return
-    task = json.loads(Path(sys.argv[1]).read_text())
+    task = json.loads(Path(sys.argv[2]).read_text())
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     began = time.perf_counter()
@@ -70,13 +70,15 @@ def work(load: Callable[[str | None], tuple[str, Callable[[str], str]]]) -> None
         processor_s.append(time.process_time() - processor)
         elapsed_s.append(time.perf_counter() - elapsed)
     measured = Measured(system, texts[0], processor_s, elapsed_s, loading_s, peak_memory_gib())
-    Path(sys.argv[2]).write_text(json.dumps(dataclasses.asdict(measured)))
+    Path(sys.argv[3]).write_text(json.dumps(dataclasses.asdict(measured)))
 
 
-def run_worker(python: Path | str, worker: str, files: Sequence[Path], *, runs: int, model: Path | None = None) -> Measured:
+def run_worker(
+    python: Path | str, worker: str, files: Sequence[Path], *, runs: int, model: Path | str | None = None
+) -> Measured:
     """Recognise files, one at a time, with a worker, and return what it measured."""
     with tempfile.TemporaryDirectory() as folder:
         task, result = Path(folder, "task.json"), Path(folder, "result.json")
         task.write_text(json.dumps({"model": model and str(model), "files": list(map(str, files)), "runs": runs}))
-        run_module(python, worker, task, result)
+        run_module(python, worker, "measure", task, result)
         return Measured(**json.loads(result.read_text()))
