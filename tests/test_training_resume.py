@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -21,8 +21,10 @@ from safetensors.torch import load_file
 
 from asr.config import Config
 from asr.config_mapping import to_yaml
+from asr.data.batch import Batch
 from asr.errors import ConfigError, Failure, StorageError, TrainingDiverged
 from asr.files import locked
+from asr.text import build_tokenizer
 from asr.training import train
 from asr.training.module import SpeechModule
 
@@ -81,6 +83,24 @@ def test_a_stopped_run_resumes_to_the_same_weights(
     assert train(stopped) == 0
     assert_equal_weights(weights(whole), weights(stopped))
     assert_equal_weights(*(load_file(tmp_path / run / "package" / "model.safetensors") for run in ("whole", "stopped")))
+
+
+def test_what_masks_and_dropout_draw_follows_from_the_place_in_the_run(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was drawn before: a resumed process, the second of two as well, draws what it would have drawn."""
+    module = SpeechModule(config, build_tokenizer(config.tokens), total_steps=10)
+
+    def drawn(epoch: int, batch_idx: int, rank: int) -> float:
+        place = {"current_epoch": epoch, "global_rank": rank, "global_step": 1}
+        for name, value in place.items():
+            monkeypatch.setattr(SpeechModule, name, value)
+        torch.rand(3)
+        module.on_train_batch_start(cast("Batch", None), batch_idx)
+        return torch.rand(()).item()
+
+    places = list(itertools.product(range(2), range(3), range(2)))
+    numbers = [drawn(*place) for place in places]
+    assert len(set(numbers)) == len(places)
+    assert [drawn(*place) for place in reversed(places)] == numbers[::-1]
 
 
 def test_killed_run_resumes_and_ends(corpus: Path, tmp_path: Path) -> None:
