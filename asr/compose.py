@@ -7,18 +7,20 @@ names the nearest right one.
 
 from __future__ import annotations
 
+import datetime
 import itertools
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from asr.assignment import alternatives, quote, read_value, split_assignment, split_commas, unquoted
 from asr.config import Config, conf_dir, recipes_dir
 from asr.config_checks import validate
 from asr.config_mapping import explain, to_object
 from asr.errors import ConfigError
-from asr.option import leaves, nearest, sections
+from asr.option import Option, leaves, nearest, sections
 
 GROUPS = ("corpus", "tokens", "frontend", "augment", "model", "optim", "decoding", "trainer")
 """Configuration groups of `asr train`: each is a folder of YAML files and a section of the schema."""
@@ -68,7 +70,7 @@ def compose_schema(schema: Schema[T], overrides: Sequence[str] = (), config_dir:
     schema
         What can be told.
     overrides
-        Hydra's overrides: ``trainer.epochs=3`` sets a key, ``model=small`` chooses a group's file,
+        Each as :mod:`asr.assignment` reads it: ``trainer.epochs=3`` sets a key, ``model=small`` chooses a group's file,
         ``+recipe=librispeech/mini`` lays an experiment over the defaults. A recipe gives way to all the others: where a
         group's file is chosen beside it, what the recipe says of that group is left out.
     config_dir
@@ -94,36 +96,40 @@ def compose_schema(schema: Schema[T], overrides: Sequence[str] = (), config_dir:
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     user_dir = _user_dir(config_dir)
+    chosen = _read_overrides(schema, overrides, config_dir)
     recipes = list_recipes(config_dir) if schema.recipes else {}
     store = ConfigStore.instance()
     store.store(name="schema", node=schema.type)
-    checked = [_check_override(schema, text, config_dir) for text in overrides]
-    checked += [f"hydra.searchpath=[file://{user_dir}]"] if user_dir else []
+    given = [f"{key}={quote(name)}" for key, name in chosen.groups]
+    given += [f"hydra.searchpath=[{quote(f'file://{user_dir}')}]"] if user_dir else []
     # Another composition in this process, or a user's own Hydra application, must not be disturbed.
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        _store_recipes(store, recipes)
+        _store_recipes(store, recipes, chosen.recipes, schema.type)
         with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="asr"):
-            composed = hydra_compose(schema.name, checked)
-            if schema.recipes and (groups := [key for text in checked if (key := text.partition("=")[0]) in schema.groups]):
-                # Hydra lays the recipe over the files of groups, these as well.
-                without = hydra_compose(schema.name, [text for text in checked if not text.startswith("+recipe=")])
-                for group in groups:
+            composed = hydra_compose(schema.name, [*given, *(f"+recipe={quote(name)}" for name in chosen.recipes)])
+            if chosen.recipes and chosen.groups:  # Hydra lays the recipe over the files of groups, these as well
+                without = hydra_compose(schema.name, given)
+                for group, _ in chosen.groups:
                     composed[group] = without[group]
-            config = to_object(composed, schema.type)
-        schema.check(config)
-        return config
-    except OmegaConfBaseException as error:
-        raise explain(error, schema.type) from None
-    except HydraException as error:
-        raise _explain_hydra(schema, error, recipes, checked) from None
+    except (OmegaConfBaseException, HydraException) as error:
+        raise _explain_hydra(schema, error, recipes, chosen.recipes) from None
     finally:
         store.repo.pop("recipe", None)
         GlobalHydra.instance().hydra = outer
+    try:
+        for key, value in chosen.values:
+            OmegaConf.update(composed, key, value)
+        config = to_object(composed, schema.type)
+    except OmegaConfBaseException as error:
+        raise explain(error, schema.type) from None
+    schema.check(config)
+    return config
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
@@ -132,37 +138,35 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     Raises
     ------
     ConfigError
-        For an override that Hydra cannot read, or from which no list of values follows.
+        For an override that is none, or from which no list of values follows.
 
     Examples
     --------
     >>> expand(["seed=1,2", "trainer.epochs=3"])
     [['seed=1', 'trainer.epochs=3'], ['seed=2', 'trainer.epochs=3']]
     """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.errors import HydraException
-
     values: list[list[str]] = []
     for text in overrides:
+        if "=" not in text:
+            raise ConfigError(f"{text!r}: expected KEY=VALUE, such as seed=1,2")
+        sign = "+" if text.startswith("+recipe=") else ""
+        key, value = split_assignment(text)
         try:
-            (combinations,) = BasicSweeper.split_arguments([_parse_override(text)], None)
-        except HydraException as error:
-            raise ConfigError(f"{text!r}: {' '.join(str(error).split())}; list the values, as in seed=1,2") from None
-        if not combinations:
-            raise ConfigError(f"{text!r}: is no value at all; list the values, as in seed=1,2")
-        values.append([value for (value,) in combinations])
+            values.append([f"{sign}{key}={_one_form(key, one)}" for one in alternatives(value)])
+        except ConfigError as error:
+            raise ConfigError(f"{key}={error}") from None
     return [list(combination) for combination in itertools.product(*values)]
 
 
-def quote(value: str) -> str:
-    r"""Quote a text so that it is one value of an override, whatever characters it has.
-
-    Examples
-    --------
-    >>> print("output=" + quote("runs/it's"))
-    output='runs/it\'s'
-    """
-    return "'" + re.sub(r"(\\*)('|\Z)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value) + "'"
+def _one_form(key: str, value: str) -> str:
+    """Return a number as Python writes it, for it names a folder."""
+    entry = leaves(TRAINING.type).get(key)
+    if entry is None or float not in (entry.type, *typing.get_args(entry.type)) or value.lstrip("+-").isdecimal():
+        return value
+    try:
+        return str(float(value))
+    except ValueError:  # refused where it is read
+        return value
 
 
 def list_groups(config_dir: Path | str | None = None, schema: Schema[Any] = TRAINING) -> dict[str, list[str]]:
@@ -219,87 +223,108 @@ def _user_dir(config_dir: Path | str | None) -> Path | None:
     return folder
 
 
-def _store_recipes(store: Any, recipes: dict[str, Path]) -> None:
-    """Give Hydra the recipes as a group, wherever their files are.
+def _store_recipes(store: Any, recipes: dict[str, Path], chosen: Iterable[str], schema: type) -> None:
+    """Give Hydra the chosen recipes, and those that they build on, as a group, wherever their files are.
 
     A group's folder would otherwise have to be called ``recipe`` and lie among the folders of ``conf/``.
     """
-    import yaml
     from omegaconf import OmegaConf
 
-    for name, path in recipes.items():
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(content, dict):
-            raise ConfigError(f"{path}: expected a mapping of configuration keys, got {type(content).__name__}")
+    todo, seen = list(chosen), set(chosen)
+    while todo:
+        name = todo.pop()
+        content = _read_recipe(recipes[name], schema)
         if isinstance(bases := content.get("defaults"), list):  # which Hydra would look for beside the recipe
-            content["defaults"] = [f"/recipe/{base}" if isinstance(base, str) and base in recipes else base for base in bases]
+            built_on = [base for base in bases if isinstance(base, str) and base in recipes]
+            content["defaults"] = [f"/recipe/{base}" if base in built_on else base for base in bases]
+            todo += [base for base in built_on if base not in seen]
+            seen.update(built_on)
         group, _, leaf = f"recipe/{name}".rpartition("/")
         store.store(group=group, name=leaf, node=OmegaConf.create(content), package="_global_", provider="recipes")
 
 
-def _check_override(schema: Schema[Any], text: str, config_dir: Path | str | None) -> str:
-    """Refuse an override that names nothing, and bring the rest into the one form that Hydra accepts."""
-    options = leaves(schema.type)
-    if "=" not in text and not text.startswith("~"):
-        raise ConfigError(f"{text!r}: expected KEY=VALUE, such as name=trial.{nearest(text.lstrip('+'), options)}")
-    override = _parse_override(text)
-    key = override.key_or_group
-    if override.is_delete():
-        raise ConfigError(f"{text!r}: nothing can be deleted; set {key} to another value instead")
-    if override.is_sweep_override():
-        raise ConfigError(
-            f"{text!r}: one value is expected; write a list as {key}=[a,b], quote text that has a comma in it, and to "
-            "train with each value give --multirun"
-        )
-    value = text.partition("=")[2]
-    if key == "recipe" and schema.recipes:
-        _check_choice(key, override.value(), list(list_recipes(config_dir)))
-        return f"+recipe={value}"
-    if key in schema.groups:
-        _check_choice(key, override.value(), list_groups(config_dir, schema)[key])
-    elif key not in options:
-        known = [*options, *schema.groups, *(["recipe"] if schema.recipes else [])]
-        inside = [name for name in options if name.startswith(f"{key}.")]
-        hint = f" It holds {', '.join(inside)}." if key in sections(schema.type) else nearest(key, known)
-        raise ConfigError(f"unknown key {key} in {text!r}.{hint}")
-    return f"{key}={value}"
-
-
-def _parse_override(text: str) -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
+def _read_recipe(path: Path, schema: type) -> dict[Any, Any]:
+    import yaml
 
     try:
-        return OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        raise ConfigError(f"{text!r}: not a valid override: {' '.join(str(error).split())}; quote special characters") from None
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of configuration keys, got {type(content).__name__}")
+    for key, entry in leaves(schema).items():
+        value: Any = content
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        for element in value if isinstance(value, list) else [value]:
+            if entry.holds_text and isinstance(element, bool | int | float | datetime.date):
+                raise ConfigError(f"{path}: {key}: YAML reads {element!r} here, which is no text; put it in quotation marks")
+    return content
 
 
-def _check_choice(group: str, value: Any, names: list[str]) -> None:
-    if value not in names:
-        there = ", ".join(names) or "none"
-        raise ConfigError(f"{group}={value}: there is no such {group}.{nearest(str(value), names)} There are: {there}")
+@dataclass(frozen=True)
+class _Chosen:
+    """What the command line says: recipes, groups' files, and values of keys."""
+
+    recipes: list[str] = field(default_factory=list)
+    groups: list[tuple[str, str]] = field(default_factory=list)
+    values: list[tuple[str, str | list[str] | None]] = field(default_factory=list)
 
 
-def _explain_hydra(schema: Schema[Any], error: Exception, recipes: dict[str, Path], overrides: Sequence[str]) -> ConfigError:
+def _read_overrides(schema: Schema[Any], overrides: Sequence[str], config_dir: Path | str | None) -> _Chosen:
+    """Read overrides, and refuse those that name nothing."""
+    options, chosen = leaves(schema.type), _Chosen()
+    for text in overrides:
+        if text.startswith("~"):
+            raise ConfigError(f"{text!r}: nothing can be deleted; set {text[1:]} to another value instead")
+        if "=" not in text:
+            raise ConfigError(f"{text!r}: expected KEY=VALUE, such as name=trial.{nearest(text.lstrip('+'), options)}")
+        key, value = split_assignment(text)
+        if key == "recipe" and schema.recipes:
+            _check_choice(key, unquoted(value), list(list_recipes(config_dir)))
+            chosen.recipes.append(unquoted(value))
+        elif key in schema.groups:
+            _check_choice(key, unquoted(value), list_groups(config_dir, schema)[key])
+            chosen.groups.append((key, unquoted(value)))
+        elif key in options:
+            _check_single(options[key], value)
+            chosen.values.append((key, read_value(options[key], value)))
+        else:
+            known = [*options, *schema.groups, *(["recipe"] if schema.recipes else [])]
+            inside = [name for name in options if name.startswith(f"{key}.")]
+            hint = f" It holds {', '.join(inside)}." if key in sections(schema.type) else nearest(key, known)
+            raise ConfigError(f"unknown key {key} in {text!r}.{hint}")
+    return chosen
+
+
+def _check_single(entry: Option, value: str) -> None:
+    """Refuse several values of a number, which only a sweep takes."""
+    if not entry.holds_text and not value.startswith("[") and len(split_commas(value)) > 1:
+        raise ConfigError(f"{entry.key}={value}: one value is expected; to train with each of these give --multirun")
+
+
+def _check_choice(group: str, value: str, names: list[str]) -> None:
+    if value in names:
+        return
+    there = ", ".join(names) or "none"
+    several = " To train with each of several give --multirun." if len(split_commas(value)) > 1 else ""
+    raise ConfigError(f"{group}={value}: there is no such {group}.{nearest(value, names)}{several} There are: {there}")
+
+
+def _explain_hydra(schema: Schema[Any], error: Exception, recipes: dict[str, Path], chosen: Sequence[str]) -> ConfigError:
     """Find the first cause of an error of Hydra, and the file in which it arose."""
     from omegaconf.errors import OmegaConfBaseException
 
     text = " ".join(str(error).partition("Config search path")[0].split())
     named = [path for name, path in recipes.items() if f"'recipe/{name}'" in text]
     # Hydra does not say which file asked for a group's file that is not there; ours are right, so it was the recipe.
-    chosen = [path for name, path in recipes.items() if f"+recipe={name}" in overrides]
-    where = next((f"{path}: " for path in named + chosen), "")
+    where = next((f"{path}: " for path in [*named, *(recipes[name] for name in chosen)]), "")
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OmegaConfBaseException):
-            key = str(getattr(cause, "full_key", None) or "")
-            values = [text.partition("=")[2] for text in overrides if text.partition("=")[0] == key]
-            given = any(value in str(cause) for value in values)  # else the recipe's is wrong, over which they would lie
-            return ConfigError(f"{'' if given else where}{explain(cause, schema.type)}")
+            return ConfigError(f"{where}{explain(cause, schema.type)}")
         cause = cause.__cause__ or cause.__context__
     return ConfigError(f"{where}{text}")
 

@@ -57,6 +57,11 @@ class Option:
     field: dataclasses.Field[Any]
 
     @property
+    def holds_text(self) -> bool:
+        """Whether it is a text, or a list of texts."""
+        return str in (self.type, *typing.get_args(self.type))
+
+    @property
     def type_name(self) -> str:
         """The type in words: ``an integer``, ``a list of numbers``."""
         names = {int: "an integer", float: "a number", str: "text", bool: "true or false"}

@@ -513,7 +513,7 @@ def test_mistyped_arguments(
     ("override", "words"),
     [
         ("decoding.knd=greedy", ("decoding.knd", "Did you mean decoding.kind?")),
-        ("decoding.kind=[", ("decoding.kind=[", "not valid YAML")),
+        ("decoding.kind=[", ("decoding.kind=[", "expected one of greedy")),
         ("decoding.kind.size=3", ("unknown key decoding.kind.size",)),
     ],
 )

@@ -125,7 +125,9 @@ def test_plus_signs_are_optional() -> None:
         ("seed", ["KEY=VALUE"]),
         ("~model", ["deleted"]),
         ("seed=1,2", ["one value"]),
-        ("name=[", ["not a valid override"]),
+        ("trainer.epochs=a b", ["trainer.epochs", "'a b'"]),
+        ("corpus.train=[a", ["corpus.train=[a", "a list of texts"]),
+        ("model=small,base", ["no such model", "--multirun"]),
         ("name=${nmae}", ["nmae"]),
     ],
 )

@@ -22,6 +22,7 @@ ROOMS = (
     ["files"],
     ["checkpoint"],
     ["option"],
+    ["assignment"],
     ["config"],
     ["config_checks"],
     ["config_mapping"],

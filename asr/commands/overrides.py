@@ -79,25 +79,21 @@ def with_overrides(config: Config, overrides: Sequence[str], hot_words: str | No
     """
     import dataclasses
 
-    import yaml
-
+    from asr.assignment import read_value, split_assignment
+    from asr.config import options
     from asr.config_mapping import from_mapping
+    from asr.option import nearest
 
     mapping = dataclasses.asdict(config)
+    known = {key: entry for key, entry in options().items() if key.startswith(_OVERRIDE)}
     given: list[str] = []
     for override in overrides:
-        key, _, value = override.removeprefix(_OVERRIDE).partition("=")
-        node = mapping["decoding"]
-        *sections, leaf = key.split(".")
-        for section in sections:
-            node = node.setdefault(section, {})
-            if not isinstance(node, dict):
-                raise ConfigError(f"unknown key {_OVERRIDE}{key}: {section} is a single value and holds no {leaf}")
+        key, value = split_assignment(override.removeprefix(_OVERRIDE))
+        entry = known.get(_OVERRIDE + key)
+        if entry is None:
+            raise ConfigError(f"unknown key {_OVERRIDE}{key}.{nearest(_OVERRIDE + key, known)}")
         given.append(key)
-        try:
-            node[leaf] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"{override!r}: the value is not valid YAML; quote special characters") from None
+        mapping["decoding"][key] = read_value(entry, value)
     if hot_words is not None:
         from asr.decoding.hotwords import read_hot_words
 

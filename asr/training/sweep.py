@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from asr.assignment import quote
 from asr.checkpoint import LAST
-from asr.compose import quote
 from asr.config import Config
 from asr.errors import LEFT_OUT, ConfigError
 from asr.files import replacing
