@@ -365,6 +365,12 @@ def test_file_that_is_no_audio(tmp_path: Path, content: bytes) -> None:
         probe_audio(path)
 
 
+@pytest.mark.parametrize("address", ["https://example.org/talk.mp3", Path("https://example.org/talk.mp3"), "s3://bucket/a.wav"])
+def test_addresses_are_no_files(address: str | Path) -> None:
+    with pytest.raises(AudioError, match="is an address, expected a file; download it first"):
+        load_audio(address, SAMPLE_RATE)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_no_numbers(tmp_path: Path, value: float) -> None:
     path = tmp_path / "nan.wav"

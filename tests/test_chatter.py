@@ -7,11 +7,17 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+from conftest import spoken
 
+from asr.audio import load_audio, probe_audio
 from asr.chatter import held_back
+from asr.errors import AudioError
 
 MPG123 = b"[src/libmpg123/layer3.c:INT123_do_layer3():1804] error: dequantization failed!\n"
 XING = b"Warning: Xing stream size off by more than 1%, fuzzy seeking may be even more fuzzy than by design!\n"
@@ -63,3 +69,18 @@ def test_a_child_made_meanwhile_and_a_closed_standard_error(tmp_path: Path) -> N
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("done\n", "child\nparent\n")
+
+
+def test_a_damaged_mp3_is_read_without_a_word(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, spoken(4.0), 16000)
+    content = bytearray(path.read_bytes())
+    for place in np.random.default_rng(0).integers(2000, len(content), 30):
+        content[place] ^= 16
+    for damaged in (bytes(content), path.read_bytes()[:-4000], path.read_bytes() + bytes(range(1, 200)) * 20):
+        path.write_bytes(damaged)
+        with suppress(AudioError):
+            load_audio(path, 16000)
+        with suppress(AudioError):
+            probe_audio(path)
+        assert capfd.readouterr().err == ""

@@ -15,6 +15,7 @@ PACKAGE = Path(asr.__file__).parent
 ROOMS = (
     ["errors"],
     ["chatter"],
+    ["interrupts"],
     ["output"],
     ["untrusted"],
     ["mixing"],

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from asr.errors import AudioError
-from asr.formats.file import GuardedFile, Reading
+from asr.formats.file import GuardedFile, Reading, library_at_work
 from asr.formats.links import is_placeholder
 from asr.formats.timeline import Timeline
+from asr.interrupts import deferred
 from asr.waveform import check_rate
 
 # PyAV may open only real containers: playlist formats could make it read other files or addresses.
@@ -134,7 +135,8 @@ class Container:
 
         audio = self._audio
         try:
-            for packet in self._container.demux():  # of all tracks: where the last one ends shows whether the file is whole
+            packets = self._container.demux()  # of all tracks: where the last one ends shows whether the file is whole
+            while (packet := _next(packets)) is not None:
                 stream = packet.stream
                 stamp = packet.pts if packet.pts is not None else packet.dts
                 if stamp is not None:
@@ -202,6 +204,11 @@ class Container:
         """Return the length of the longest track that the header states; 0 where it states none."""
         stated = self._container.format.name in _WHOLE_LENGTH and self._audio.frames < _UNKNOWN_PACKETS and not self._guessed
         return (self._container.duration or 0) / 1e6 if stated else 0.0
+
+
+def _next(packets: Iterator[Any]) -> Any:
+    with deferred():
+        return next(packets, None)
 
 
 def _may_jump(container: Any) -> bool:
@@ -275,11 +282,15 @@ def open_container(file: GuardedFile, why: str, reading: Reading, *, ignore_leng
         options["ignore_length"] = "1"
     guessed = _check_head(file, reading)
     try:
-        with av.open(file, mode="r", options=options, metadata_errors="ignore") as container:
+        with library_at_work():
+            opened = av.open(file, mode="r", options=options, metadata_errors="ignore")
+        with opened as container:
             file.check()
             yield Container(file, reading, container, _choose_track(container, file.name, reading), guessed=guessed)
     except (av.error.FFmpegError, ValueError) as error:
         file.check()
+        if isinstance(error, MemoryError):
+            raise AudioError(f"{file.name}: takes more memory than there is; is it corrupt?") from None
         raise AudioError(f"{file.name}: is truncated, corrupt or no audio file ({why.rstrip('. ')}; PyAV: {error})") from None
 
 

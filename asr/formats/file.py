@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from asr.errors import AudioError
+from asr.chatter import held_back
+from asr.errors import AudioError, lacks_memory
+from asr.interrupts import deferred
 from asr.mixing import Tell
 
 Source = str | Path | bytes | BinaryIO
@@ -84,7 +87,7 @@ class GuardedFile:
         self._end = end
         self._endless = endless
         self._place = 0  # in the whole file
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     @property
     def key(self) -> tuple[object, ...] | None:
@@ -108,7 +111,7 @@ class GuardedFile:
             size = left if size < 0 or size > left else size
         try:
             content = self._stream.read(size)
-        except Exception as error:  # a file object may be anybody's, and raise anything
+        except BaseException as error:  # a file object may be anybody's, and raise anything
             self._error = self._error or error
             return b""
         self._place += len(content)
@@ -150,9 +153,11 @@ class GuardedFile:
         Raises
         ------
         AudioError
-            A read failed.
+            A read failed. What is no fault of the file, such as Ctrl-C or a lack of memory, is raised as it was.
         """
         if self._error is not None:
+            if lacks_memory(self._error) or not isinstance(self._error, Exception):
+                raise self._error
             what = getattr(self._error, "strerror", None) or repr(self._error)
             raise AudioError(f"{self.name}: cannot be read: {what}; is its disk or connection at fault?")
 
@@ -205,6 +210,19 @@ def _opened_path(path: str | Path, name: str) -> BinaryIO:
             raise AudioError(f"{name}: is a pipe or a device, expected an audio file; save its content to a file first")
         return open(path, "rb")
     except FileNotFoundError:
-        raise AudioError(f"{name}: no such audio file") from None
+        raise AudioError(f"{name}: {_why_absent(name)}") from None
     except (OSError, ValueError) as error:
         raise AudioError(f"{name}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _why_absent(name: str) -> str:
+    if re.match("(?:https?|ftp|s3|gs|file):/", name):
+        return "is an address, expected a file; download it first, as in `curl -L ADDRESS | asr transcribe -`"
+    return "no such audio file"
+
+
+@contextmanager
+def library_at_work() -> Iterator[None]:
+    """Call a C library that reads through a :class:`GuardedFile`: signals wait, and what it prints by itself is held back."""
+    with deferred(), held_back():
+        yield

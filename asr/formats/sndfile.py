@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from asr.errors import AudioError
-from asr.formats.file import GuardedFile, Reading
+from asr.formats.file import GuardedFile, Reading, library_at_work
 from asr.formats.links import is_placeholder
 
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more where a header gives no length
@@ -62,7 +62,8 @@ class SoundFile:
             if start and n_wanted > 0:
                 self._go_to(start, n_block)
             while n_read < n_wanted:
-                block = self._audio.read(min(n_block, n_wanted - n_read), dtype="float32", always_2d=True)
+                with library_at_work():
+                    block = self._audio.read(min(n_block, n_wanted - n_read), dtype="float32", always_2d=True)
                 self._file.check()
                 if len(block) == 0:
                     break
@@ -76,11 +77,12 @@ class SoundFile:
 
     def _go_to(self, start: int, n_block: int) -> None:
         """Go to a sample; some codecs, such as GSM 6.10, can only be read on."""
-        if self._audio.seekable():
-            self._audio.seek(start)
-            return
-        while start and (n_read := len(self._audio.read(min(n_block, start), dtype="float32"))):
-            start -= n_read
+        with library_at_work():
+            if self._audio.seekable():
+                self._audio.seek(start)
+                return
+            while start and (n_read := len(self._audio.read(min(n_block, start), dtype="float32"))):
+                start -= n_read
 
 
 def open_soundfile(file: GuardedFile, reading: Reading) -> tuple[SoundFile | None, str]:
@@ -95,7 +97,8 @@ def open_soundfile(file: GuardedFile, reading: Reading) -> tuple[SoundFile | Non
 
     try:
         # What is in the file counts, not its name: one that ends in .raw would be taken for bare samples.
-        audio = soundfile.SoundFile(SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell))
+        with library_at_work():
+            audio = soundfile.SoundFile(SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell))
     except soundfile.LibsndfileError as error:
         why = error.error_string
     else:

@@ -1,0 +1,112 @@
+"""Ctrl-C inside a library's read is Ctrl-C, and no damage to the file."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import soundfile
+from conftest import SAMPLE_RATE, tone
+from test_audio import write_m4a
+
+from asr.audio import load_audio, probe_audio, stream_audio
+from asr.interrupts import deferred
+
+
+class Interrupted(io.BytesIO):
+    """A file during whose n-th read somebody presses Ctrl-C."""
+
+    def __init__(self, content: bytes, n_reads: int) -> None:
+        super().__init__(content)
+        self.n_reads = n_reads
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.n_reads -= bool(size)
+        if not self.n_reads:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().read(size)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg", "m4a"])
+def test_an_interrupted_read_is_no_damage(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "m4a":
+        write_m4a(path, tone(4.0), SAMPLE_RATE)
+    else:
+        soundfile.write(path, tone(4.0), SAMPLE_RATE)
+    readers: list[Callable[[Interrupted], object]] = [
+        lambda file: load_audio(file, SAMPLE_RATE),
+        lambda file: list(stream_audio(file, SAMPLE_RATE, 1.0)),
+        probe_audio,
+    ]
+    for read in readers:
+        for n_reads in (1, 2, 3, 5, 8, 13):
+            file = Interrupted(path.read_bytes(), n_reads)
+            try:
+                read(file)
+            except KeyboardInterrupt:
+                continue
+            assert file.n_reads > 0  # it was read before so many reads
+
+
+def test_a_lack_of_memory_while_reading_is_no_damage() -> None:
+    class Short(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if size and self.tell() > 100:
+                raise MemoryError
+            return super().read(size)
+
+    content = io.BytesIO()
+    soundfile.write(content, tone(4.0), SAMPLE_RATE, format="WAV")
+    with pytest.raises(MemoryError):
+        load_audio(Short(content.getvalue()), SAMPLE_RATE)
+
+
+def pressed(*, times: int, fails: bool, reached: list[str]) -> None:
+    with deferred():
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+        reached.append("end")
+        if fails:
+            raise ValueError("what a library made of it")
+
+
+def test_signals_wait_and_come() -> None:
+    reached: list[str] = []
+    for fails in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            pressed(times=1, fails=fails, reached=reached)
+    assert reached == ["end", "end"]
+    with pytest.raises(KeyboardInterrupt):
+        pressed(times=2, fails=False, reached=reached)
+    assert reached == ["end", "end"]  # the second did not wait
+
+
+def test_handlers_are_called_once_and_stay() -> None:
+    got: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    try:
+        with deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not got
+        assert got == [signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert got == [signal.SIGTERM] * 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_other_threads_have_none() -> None:
+    def work() -> None:
+        with deferred():
+            pass
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
