@@ -13,7 +13,17 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from asr.errors import WRONG_PATH, AsrError, AudioError, ConfigError, OutOfMemory, StorageError, lacks_memory
+from asr.errors import (
+    WRONG_PATH,
+    AsrError,
+    AudioError,
+    ConfigError,
+    OutOfMemory,
+    StorageError,
+    UserError,
+    chain,
+    lacks_memory,
+)
 from asr.option import nearest
 from asr.output import give_up, lost, open_streams
 
@@ -139,6 +149,9 @@ def _guard(name: str, command: Callable[[], int]) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
+        # A library may have made something else of Ctrl-C; nothing that was given is at fault then.
+        if isinstance(error, UserError) and any(isinstance(link, KeyboardInterrupt) for link in chain(error)):
+            return _report(name, "interrupted", INTERRUPTED)
         known = _known(error)
         if known is not None:
             return _report(name, known, known.exit_code)

@@ -20,6 +20,7 @@ A message says what is wrong, where, what was found, what was expected, and what
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 LEFT_OUT = 3
 """Exit code of a command that is done, but had to leave out something of what it was given."""
@@ -79,12 +80,18 @@ class StorageError(Failure):
 _MEMORY_WORDS = ("allocate memory", "bad_alloc", "failed to map segment", "malloc", "out of memory", "can't start new thread")
 
 
-def lacks_memory(error: BaseException | None) -> bool:
-    """Say whether an error, or what it was made of, is that there is not enough memory; libraries say so in many ways."""
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it was raised after, also where it does not show that."""
     while error is not None:
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-            return True
-        if isinstance(error, (RuntimeError, ImportError, OSError)) and any(word in str(error) for word in _MEMORY_WORDS):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Say whether an error, or what it was made of, is that there is not enough memory; libraries say so in many ways."""
+    for link in chain(error):
+        if isinstance(link, MemoryError) or (isinstance(link, OSError) and link.errno == errno.ENOMEM):
+            return True
+        if isinstance(link, (RuntimeError, ImportError, OSError)) and any(word in str(link) for word in _MEMORY_WORDS):
+            return True
     return False

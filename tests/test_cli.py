@@ -68,12 +68,12 @@ def test_error_becomes_a_message_and_an_exit_code(
     assert "Traceback" not in captured.err
 
 
-def after(cause: Exception, error: Exception) -> Exception:
+def after(cause: BaseException, error: Exception) -> Exception:
     """Return an error that was raised while another was handled, which it does not show."""
     try:
         try:
             raise cause
-        except Exception:
+        except BaseException:
             raise error from None
     except Exception as raised:
         return raised
@@ -105,6 +105,15 @@ def test_a_lack_of_memory_is_named_and_no_file_is_blamed(
     captured = capsys.readouterr()
     assert "asr fake: error: there is not enough memory: " in captured.err
     assert "Traceback" not in captured.err
+
+
+def test_what_a_library_makes_of_ctrl_c_is_ctrl_c(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    fake(raising(after(KeyboardInterrupt(), AudioError("a.wav: is truncated"))))
+    assert cli.main(["fake"]) == 130
+    assert capsys.readouterr().err == "asr fake: interrupted\n"
+    fake(raising(after(KeyboardInterrupt(), StorageError("what was done cannot be saved"))))
+    assert cli.main(["fake"]) == 1
+    assert "cannot be saved" in capsys.readouterr().err
 
 
 def test_a_file_that_asks_for_memory_that_nobody_has_is_at_fault(fake: Fake) -> None:
