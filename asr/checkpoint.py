@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -139,18 +140,41 @@ def check_like(name: str, found: object, wanted: torch.Tensor) -> None:
         )
 
 
-def check_moments(optimizer: torch.optim.Optimizer, names: Mapping[torch.Tensor, str]) -> None:
-    """Make sure that the moments that an optimiser has taken up are like its parameters, of which the names are given.
+def load_optimiser(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], names: Mapping[torch.Tensor, str]) -> None:
+    """Let Adam take up a state that is of all its parameters, and of its settings.
+
+    Parameters
+    ----------
+    optimizer
+        Adam or AdamW, as the run configures it.
+    state
+        What its ``state_dict`` was.
+    names
+        Of its parameters.
 
     Raises
     ------
-    ValueError
-        One is of another shape or type.
+    KeyError, TypeError, ValueError, AttributeError, RuntimeError
+        A part of the state is absent, or other than it should be.
     """
-    for parameter, moments in optimizer.state.items():
-        for key, value in moments.items():
-            if isinstance(value, torch.Tensor) and value.dim():
-                check_like(f"{key} of {names[parameter]}", value, parameter)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments = state["state"]
+    keys = {key for of_one in moments.values() for key in of_one}
+    for number, parameter in enumerate(parameters if moments else []):
+        for key in keys:
+            name = f"{key} of {names[parameter]}"
+            if key not in moments.get(number, {}):
+                raise ValueError(f"{name} is absent")
+            check_like(name, moments[number][key], torch.zeros(()) if key == "step" else parameter)
+    if len({float(of_one["step"]) for of_one in moments.values()}) > 1:
+        raise ValueError("the optimiser's counts of steps differ")
+    for configured, group in zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True):
+        for key, value in configured.items():
+            if key != "lr" and (type(group[key]), group[key]) != (type(value), value):
+                raise ValueError(f"the optimiser's {key} is {group[key]!r}, expected {value!r}")
+        if not 0 <= group["lr"] <= configured.get("initial_lr", math.inf):
+            raise ValueError(f"the learning rate is {group['lr']}")
+    optimizer.load_state_dict(dict(state))
 
 
 class _Hashing:

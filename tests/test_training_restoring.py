@@ -204,7 +204,7 @@ def loops(checkpoint: dict[str, Any]) -> None:
         (no_tensor, f"{HEAD} is no tensor"),
         (moments, r"tensor exp_avg of model\..* is torch.float32 of shape \(2,\)"),
         (no_moments, "not enough values"),
-        (fewer_parameters, "size of optimizer's group"),
+        (fewer_parameters, "the optimiser's params is"),
         (schedule, "its schedule is at step 3, its weights at step"),
         (best, "could not convert string to float"),
         (loops, "last.ckpt: cannot be gone on from"),

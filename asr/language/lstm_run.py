@@ -139,6 +139,8 @@ def find_run(working: Path, record: RunRecord, stepper: Stepper, n_windows: int,
         position.state = _state(content["state"], stepper)
         if not 0 <= position.window <= n_windows or stepper.n_steps != position.epoch * n_windows + position.window:
             raise ValueError(f"{stepper.n_steps} steps are not those of its place, window {position.window} of {n_windows}")
+        if not 0 <= position.stale <= stepper.n_steps:
+            raise ValueError(f"{position.stale} measurements without an improvement in {stepper.n_steps} steps")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
         raise DataError(f"{path}: cannot be gone on from: {reason}. Remove {working} to begin anew") from None

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from asr.checkpoint import check_like, check_moments
+from asr.checkpoint import check_like, load_optimiser
 from asr.errors import TrainingDiverged
 from asr.language.config import LstmConfig
 from asr.language.lstm import LstmNetwork, State
@@ -213,8 +213,7 @@ class Stepper:
             It is of another network, or no state.
         """
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        check_moments(self.optimizer, {parameter: name for name, parameter in self.network.named_parameters()})
+        load_optimiser(self.optimizer, state["optimizer"], {p: name for name, p in self.network.named_parameters()})
         self.rows.load_state_dict(state["rows"])
         self.n_steps = int(state["n_steps"])
         torch.set_rng_state(state["random"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from asr.checkpoint import check_like, check_moments
+from asr.checkpoint import check_like, load_optimiser
 from asr.errors import DataError
 from asr.training.module import SpeechModule
 
@@ -60,8 +60,9 @@ def _check_optimiser(checkpoint: Mapping[str, Any], module: SpeechModule) -> Non
     configured = module.configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     ((state,), (progress,)) = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
-    optimizer.load_state_dict(state)
-    check_moments(optimizer, {parameter: name for name, parameter in module.named_parameters()})
+    load_optimiser(optimizer, state, {parameter: name for name, parameter in module.named_parameters()})
+    if progress["base_lrs"] != schedule.base_lrs:
+        raise ValueError(f"the schedule's peak is {progress['base_lrs']}, expected {schedule.base_lrs}")
     schedule.load_state_dict(progress)
     if schedule.last_epoch != checkpoint["global_step"]:
         raise ValueError(f"its schedule is at step {schedule.last_epoch}, its weights at step {checkpoint['global_step']}")

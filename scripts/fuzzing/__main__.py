@@ -16,6 +16,7 @@ from fuzzing.watched import ACCEPTED, KINDS, Outcome, Watched
 NAMES = {
     "audio": "audio files of every format, transcribed",
     "packages": "model packages, loaded and used",
+    "checkpoints": "checkpoints of both kinds of training, gone on from",
 }
 """Kinds with their summaries; each is a module with a class ``Fuzzed``, a :class:`fuzzing.kind.Kind`."""
 
