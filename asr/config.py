@@ -209,6 +209,11 @@ class OptimConfig:
     crf_order: int = option(
         3, "length of the n-grams (ctc_crf): 4 with up to 64 tokens, 3 with up to 256, 2 with up to 4096", low=1, high=6
     )
+    crf_text: list[str] = option(
+        [],
+        "texts that the n-grams are counted in beside the training transcripts (ctc_crf): text files, a sentence a line, plain "
+        "or .xz, .gz, .bz2; or manifests, for their transcripts",
+    )
     crf_ctc_weight: float = option(0.1, "weight of CTC's loss beside the other (ctc_crf)", low=0.0, high=10.0)
     crf_after_fraction: float = option(
         0.0, "share of all steps that are made with CTC's loss alone at first (ctc_crf)", low=0.0, high=1.0

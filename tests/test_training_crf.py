@@ -16,14 +16,15 @@ import yaml
 from beeps import LEARNING, assert_equal_weights, small_config, small_overrides, weights, write_beeps
 from safetensors.torch import load_file
 
-from asr.crf import denominator, estimate_ngram, log_probability
+from asr.crf import CtcCrf, denominator, estimate_ngram, log_probability
 from asr.ctc import ctc_loss
 from asr.data.batches import longest_batch
 from asr.data.manifest import read_manifest, transcript
-from asr.errors import ConfigError
+from asr.errors import ConfigError, DataError
 from asr.text import build_tokenizer
 from asr.training import train
 from asr.training.checkpoints import Checkpoints
+from asr.training.denominator import prepare_denominator
 from asr.training.module import SpeechModule
 
 CRF = ("optim.loss=ctc_crf", "optim.crf_order=2")
@@ -71,7 +72,7 @@ def test_learns_and_packages_what_has_the_least_loss(corpus: Path, tmp_path: Pat
     facts = yaml.safe_load((tmp_path / "run" / "package" / "config.yaml").read_text())["training"]
     assert losses[facts["epoch"] - 1] == min(losses) < 0.4 * losses[0], (facts["epoch"], losses)
     assert facts["dev_wer"]["rate"] < 0.4
-    assert any(line.startswith("denominator: 2-gram of 5 tokens, perplexity") for line in caplog.messages)
+    assert any(line.startswith("denominator: 2-gram of 5 tokens from 48 transcripts, perplexity") for line in caplog.messages)
     assert not any("crf" in name for name in load_file(tmp_path / "run" / "package" / "model.safetensors"))
 
 
@@ -92,6 +93,31 @@ def test_best_is_what_the_decoder_finds_where_it_has_a_language_model(corpus: Pa
     module.config.decoding.kind = "beam_ngram"
     module.on_validation_epoch_end()
     assert module.merit == (0.0, 0.0)
+
+
+def test_further_texts_are_counted_beside_the_transcripts(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    further = tmp_path / "further.txt"
+    further.write_text("AB, ba!\n\nabcd\ncc\n" * 600)  # "d" is no token
+    config = small_config(corpus, tmp_path / "run", *CRF, f"optim.crf_text=[{further},{corpus}/dev.jsonl]")
+    tokenizer = build_tokenizer(config.tokens)
+    crf = CtcCrf(len(tokenizer), 2, 0.1)
+    with caplog.at_level(logging.INFO, "asr"):
+        prepare_denominator(crf, tokenizer, ["abc", "a"], config)
+    dev = [transcript(cut) for cut in read_manifest(config.corpus.dev, corpus)]
+    texts = ["abc", "a", *["ab ba", "cc"] * 600, *dev]
+    expected = estimate_ngram(map(tokenizer.encode, texts), len(tokenizer), 2)
+    assert torch.equal(crf.ngram, expected)
+    first, second, last = caplog.messages
+    assert first == f"{further}: 600 of 1,800 sentences cannot be written in the model's tokens, the others are counted"
+    assert second.endswith("dev.jsonl: 8 sentences are counted")
+    assert last.startswith("denominator: 2-gram of 5 tokens from 2 transcripts and further texts, perplexity")
+    further.write_text("xyz\n")
+    with pytest.raises(DataError, match=r"optim\.crf_text: .*further.txt: 1 of 1 sentences cannot be written"):
+        prepare_denominator(crf, tokenizer, ["abc"], config)
+    with pytest.raises(DataError, match="absent"):
+        train(small_config(corpus, tmp_path / "run", *CRF, "optim.crf_text=[absent.txt]"))
 
 
 def test_checkpoints_hold_what_was_best() -> None:

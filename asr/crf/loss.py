@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -47,8 +47,8 @@ class CtcCrf(nn.Module):
         # No buffer, which a run of several processes would send around in every step.
         self.ngram = nn.Parameter(torch.full((n_tokens,) * order, 1 / n_tokens), requires_grad=False)
 
-    def fit(self, sequences: Sequence[Sequence[int]]) -> None:
-        """Estimate the n-gram from the labels of the training utterances."""
+    def fit(self, sequences: Iterable[Sequence[int]]) -> None:
+        """Estimate the n-gram from sequences of labels."""
         self.ngram.copy_(estimate_ngram(sequences, len(self.ngram), self.ngram.dim()))
 
     def forward(self, log_probs: torch.Tensor, n_frames: torch.Tensor, targets: Sequence[Sequence[int]]) -> torch.Tensor:

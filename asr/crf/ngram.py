@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -40,12 +40,9 @@ def estimate_ngram(sequences: Iterable[Sequence[int]], n_tokens: int, order: int
         float32 of ``order`` axes of ``n_tokens``: the context, its newest token last, then the outcome. Index 0 is
         :data:`EDGE`. Every probability is positive, and those of a context sum to 1.
     """
-    shape = (n_tokens,) * order
-    counts = np.zeros(n_tokens**order)
+    counts = np.zeros((n_tokens,) * order)
     for labels in sequences:
-        grams = list(_ngrams(labels, order))
-        np.add.at(counts, np.ravel_multi_index(tuple(np.array(grams).T), shape), 1)
-    counts = counts.reshape(shape)
+        np.add.at(counts, tuple(_ngrams(labels, order).T), 1)
     probabilities = np.full(n_tokens, 1 / n_tokens)
     for length in range(1, order + 1):
         seen = counts.sum(axis=tuple(range(order - length)))
@@ -57,9 +54,8 @@ def estimate_ngram(sequences: Iterable[Sequence[int]], n_tokens: int, order: int
 
 def log_probability(targets: Sequence[Sequence[int]], ngram: torch.Tensor) -> torch.Tensor:
     """Return the natural logarithm of the probability of label sequences, their ends included, summed over them: a scalar."""
-    grams = [gram for labels in targets for gram in _ngrams(labels, ngram.dim())]
-    indices = torch.tensor(grams, device=ngram.device).unbind(1)
-    return ngram[indices].log().sum()
+    grams = np.concatenate([_ngrams(labels, ngram.dim()) for labels in targets])
+    return ngram[torch.from_numpy(grams).to(ngram.device).unbind(1)].log().sum()
 
 
 def perplexity(sequences: Sequence[Sequence[int]], ngram: torch.Tensor) -> float:
@@ -68,7 +64,10 @@ def perplexity(sequences: Sequence[Sequence[int]], ngram: torch.Tensor) -> float
     return math.exp(-log_probability(sequences, ngram).item() / outcomes)
 
 
-def _ngrams(labels: Sequence[int], order: int) -> Iterator[Sequence[int]]:
-    """Yield the n-grams of a sentence, which begins with as many edges as a context is long and ends with one."""
-    padded = [*[EDGE] * (order - 1), *labels, EDGE]
-    return (padded[i : i + order] for i in range(len(labels) + 1))
+def _ngrams(labels: Sequence[int], order: int) -> np.ndarray:
+    """Return the n-grams of a sentence, which begins with as many edges as a context is long and ends with one.
+
+    They are ``(n-gram, token)``.
+    """
+    padded = np.array([*[EDGE] * (order - 1), *labels, EDGE])
+    return np.lib.stride_tricks.sliding_window_view(padded, order)

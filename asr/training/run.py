@@ -22,7 +22,6 @@ from asr.card import build_card
 from asr.checkpoint import LAST
 from asr.config import Config
 from asr.config_mapping import to_yaml
-from asr.crf import perplexity
 from asr.data.batches import evaluation_loader, longest_batch
 from asr.data.manifest import read_manifest, transcript
 from asr.data.validate import read_synthesisers
@@ -36,6 +35,7 @@ from asr.text import Tokenizer, build_tokenizer
 from asr.training.checkpoints import CheckpointFiles, Checkpoints, Stopped
 from asr.training.checks import check_transcripts, leave_out_untrainable, name_unfit
 from asr.training.data import SpeechData
+from asr.training.denominator import prepare_denominator
 from asr.training.gradient_flow import GradientFlow
 from asr.training.module import SpeechModule
 from asr.training.pretrained import read_pretrained, start_from
@@ -112,7 +112,8 @@ def train(config: Config) -> int:
             check_restorable(folder / LAST, checkpoint, module)
             del checkpoint  # it is read again when all else is ready
         prepare_statistics(module, data, resume_from)
-        prepare_denominator(module, data, resume_from)
+        if module.crf is not None and resume_from is None:  # a resumed run has its n-gram already
+            prepare_denominator(module.crf, tokenizer, map(transcript, data.train), config)
         module.trial_batch = longest_batch(data.train, config)
         if is_main:
             with replacing(folder / SETTINGS) as file:
@@ -335,18 +336,6 @@ def prepare_statistics(module: SpeechModule, data: SpeechData, resume_from: Path
     loader = evaluation_loader(data.train, data.config, memory=data.memory, n_workers=data.n_workers)
     module.model.frontend.fit_statistics((batch.waveforms, batch.n_samples) for batch in loader)
     loader.close()
-
-
-def prepare_denominator(module: SpeechModule, data: SpeechData, resume_from: Path | None) -> None:
-    """Estimate the n-gram that ``optim.loss: ctc_crf`` asks for from the training targets; a resumed run has it already."""
-    if module.crf is None or resume_from is not None:
-        return
-    targets = [module.tokenizer.encode(transcript(cut)) for cut in data.train]
-    module.crf.fit(targets)
-    logger.info(
-        f"denominator: {module.crf.ngram.dim()}-gram of {len(module.tokenizer)} tokens, perplexity "
-        f"{perplexity(targets, module.crf.ngram):.2f} on the training transcripts"
-    )
 
 
 def write_result(path: Path, module: SpeechModule, checkpoints: Checkpoints) -> None:
