@@ -70,7 +70,7 @@ def test_the_same_command_gives_the_same_bits_with_any_number_of_jobs(prepare: P
     assert sum(cut.duration for cut in cuts) == pytest.approx(72, abs=1.3)  # 0.02 h, and not a whole utterance more
     assert {cut.supervisions[0].text for cut in cuts} <= {sentence(index) for index in range(100)}
     assert [cut.supervisions[0].text for cut in cuts] != [sentence(index) for index in range(len(cuts))]
-    assert prepare("--hours", 0.02, "--seed", 2, "--out", "c", "--manifests", "c/m") == 0
+    assert prepare("--hours", 0.02, "--seed", 2 * 10**99, "--out", "c", "--manifests", "c/m") == 0
     names = [{path.name for path in (tmp_path / out).rglob("*.flac")} for out in ("a", "c")]
     assert not names[0] & names[1]
 
@@ -150,13 +150,17 @@ def test_more_is_added_and_other_plans_are_refused(
 
 def test_what_a_text_holds_is_spoken_or_counted(prepare: Prepare, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = ["Two words", "", "in 1984 it was so", "half & half of it", "Ça  va, “bien” — n’est-ce pas?", "ALL OF THIS IS LOUD"]
-    lines += ["ALL OF THIS IS LOUD", sentence(1, 46), sentence(2, 45), "this is unsayable so far"]
+    lines += ["ALL OF THIS IS LOUD", sentence(1, 46), sentence(2, 45), f"so long {'a' * 900}", "this is unsayable so far"]
     (tmp_path / "odd.txt.xz").write_bytes(lzma.compress("\n".join(lines).encode()))
     assert prepare("--seconds", 0.45, 4, text="odd.txt.xz") == 0
     texts = [cut.supervisions[0].text for cut in read_manifest("spoken/all", "data/manifests")]
     assert sorted(texts) == ["ALL OF THIS IS LOUD", "Ça va, “bien” — n’est-ce pas?"]
     told = capsys.readouterr().err
-    for line in ("1 sentences of less than 3 words", "1 sentences of more than 45", "2 sentences with digits or signs"):
+    for line in (
+        "1 sentences of less than 3 words",
+        "2 sentences of more than 45 words, or 900 characters",
+        "2 sentences with digits or signs",
+    ):
         assert f"left out: {line}" in told
     assert "1 sentences of more than 4 s" in told
     assert "cannot be spoken, such as: cannot say 'this is unsayable so far.'" in told

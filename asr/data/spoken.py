@@ -32,6 +32,7 @@ from asr.speech import Synthesiser, make_synthesiser
 
 _BLOCK = 20  # utterances
 _AT_ONCE = 200_000  # sentences that are kept in memory
+_LETTERS = 20  # characters a word, more than any sentence has: what has more is no text
 _LEVELS_DB = (1.0, 14.0)
 _RECORD = "block.json"
 _MADE_BY = "made.json"
@@ -264,7 +265,7 @@ class _Sentences:
         """Return what was left out of the text, and why, one line for each reason."""
         texts = {
             "short": f"of less than {self._choice.words[0]} words",
-            "long": f"of more than {self._choice.words[1]} words",
+            "long": f"of more than {self._choice.words[1]} words, or {_LETTERS * self._choice.words[1]} characters",
             "signs": "with digits or signs, which can be read in several ways",
         }
         return [f"left out: {self._counts[key]} sentences {text}" for key, text in texts.items() if self._counts[key]]
@@ -290,13 +291,17 @@ class _Sentences:
             n_words = text.count(" ") + 1 if text else 0
             if n_words == 0:
                 continue
-            if least <= n_words <= most and _read_as_written(text):
-                yield text
+            if n_words < least:
+                self._counts["short"] += 1
+            elif n_words > most or len(text) > _LETTERS * most:
+                self._counts["long"] += 1
+            elif not _read_as_written(text):
+                self._counts["signs"] += 1
             else:
-                self._counts["short" if n_words < least else "long" if n_words > most else "signs"] += 1
+                yield text
 
     def _key(self, text: str) -> bytes:
-        return hashlib.blake2b(text.encode(), digest_size=12, key=str(self._choice.seed).encode()).digest()
+        return hashlib.blake2b(text.encode(), digest_size=12, key=str(self._choice.seed).encode()[:64]).digest()
 
 
 def _read_as_written(text: str) -> bool:
