@@ -110,7 +110,8 @@ class Container:
         self._account(timeline)
 
     def _timeline(self) -> Timeline:
-        return Timeline((self._container.duration or 0) / 1e6, may_jump=_may_jump(self._container))
+        measured = not self._guessed and self._container.format.name != "asf" and self._audio.frames < _UNKNOWN_PACKETS
+        return Timeline((self._container.duration or 0) / 1e6 if measured else 0.0, may_jump=_may_jump(self._container))
 
     def _stamp_s(self, frame: Any) -> float | None:
         stamp_s = None if frame is None else frame.time

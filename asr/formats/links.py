@@ -175,10 +175,11 @@ def _are_chunks(file: GuardedFile, position: int, size: int) -> bool:
 def _flac(file: GuardedFile, start: int, begin: int, size: int) -> _Found:
     head = file.read_at(begin, 42)
     n_samples, n_block = int.from_bytes(head[21:26], "big") & (1 << 36) - 1, int.from_bytes(head[8:10], "big")
-    places = [_flac_place(file, begin + int(share * (size - begin)), size, n_block) for share in _FLAC_SAMPLED]
     end = _flac_end(file, begin, size, n_block)
-    if n_samples and end == n_samples and places == sorted(places):
-        return Link(start, size), None
+    if size - begin > _SEARCHED_AT_ONCE and n_samples and end == n_samples:
+        places = [_flac_place(file, begin + int(share * (size - begin)), size, n_block) for share in _FLAC_SAMPLED]
+        if places == sorted(places):
+            return Link(start, size), None
     other = _find(file, _FLAC_START, begin + 42, size)
     if other is not None:
         end = _flac_end(file, begin, other, n_block)
@@ -238,7 +239,10 @@ def _mpeg(file: GuardedFile, start: int, begin: int, size: int) -> _Found:
     end = stated_end(file, begin)
     if end is not None:
         other = find_frames(file, tags_end(file, end), size, size) if end < size else None
-        return (Link(start, size), None) if other is None else (Link(start, end), other)
+        if other is None:
+            return Link(start, size), None
+        reached, _ = follow_frames(file, begin, end)
+        return Link(start, end, hole=reached if reached < end else None), other
     end, constant = follow_frames(file, begin, size)
     behind = tags_end(file, end)
     other = find_frames(file, behind, size, size) if end < size else None

@@ -17,6 +17,7 @@ NAMES = {
     "audio": "audio files of every format, transcribed",
     "packages": "model packages, loaded and used",
     "checkpoints": "checkpoints of both kinds of training, gone on from",
+    "recordings": "films, joined files, streams from pipes, odd time stamps and lengths, read; compared with FFmpeg",
 }
 """Kinds with their summaries; each is a module with a class ``Fuzzed``, a :class:`fuzzing.kind.Kind`."""
 

@@ -15,8 +15,10 @@ import numpy as np
 import soundfile
 from conftest import SAMPLE_RATE, spoken, write_nonsense_package
 
+from asr.audio import load_audio
 from asr.resampling import resample
 from fuzzing.kind import Mutant
+from fuzzing.second_reader import compare
 from fuzzing.watched import Handle
 
 Mutate = Callable[[bytes, np.random.Generator], bytes]
@@ -129,7 +131,10 @@ def damaged(index: int, seed: int) -> DamagedAudio:
 
 
 class Fuzzed:
-    """Damaged audio, transcribed by a small network of random weights on one thread, as ``asr transcribe`` does it."""
+    """Damaged audio, transcribed by a small network of random weights on one thread, as ``asr transcribe`` does it.
+
+    What is read without an error is compared with what FFmpeg's command reads, where it is installed.
+    """
 
     number = 1000
     limit_s = 10.0
@@ -143,7 +148,13 @@ class Fuzzed:
         import asr
 
         torch.set_num_threads(1)
-        return asr.load_model(self.package).transcribe
+        recogniser = asr.load_model(self.package)
+
+        def transcribe(path: Path) -> None:
+            recogniser.transcribe(path)
+            compare(load_audio(path, SAMPLE_RATE), path)
+
+        return transcribe
 
     def mutant(self, index: int, seed: int, folder: Path) -> Mutant:
         made = damaged(index, seed)
