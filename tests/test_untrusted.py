@@ -203,7 +203,7 @@ def test_standard_input_has_an_end(package: Path, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(AudioError, match="stdin: more than 4 MiB"):
             opened.read()
         assert main(["transcribe", "-", "--model", str(package)]) != 0
-    assert "stdin: more than 4 MiB" in capfd.readouterr().err
+    assert "asr transcribe: stdin: more than 4 MiB" in capfd.readouterr().err
 
 
 def test_hot_words_come_through_a_pipe_that_has_an_end() -> None:

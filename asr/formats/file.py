@@ -153,10 +153,11 @@ class GuardedFile:
         Raises
         ------
         AudioError
-            A read failed. What is no fault of the file, such as Ctrl-C or a lack of memory, is raised as it was.
+            A read failed. What is no fault of the file, such as Ctrl-C or a lack of memory, is raised as it was, and so is what
+            the stream itself says of the file.
         """
         if self._error is not None:
-            if lacks_memory(self._error) or not isinstance(self._error, Exception):
+            if lacks_memory(self._error) or isinstance(self._error, AudioError) or not isinstance(self._error, Exception):
                 raise self._error
             what = getattr(self._error, "strerror", None) or repr(self._error)
             raise AudioError(f"{self.name}: cannot be read: {what}; is its disk or connection at fault?")
