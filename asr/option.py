@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from asr.errors import ConfigError
+from asr.output import is_unicode
 
 
 def option(
@@ -93,6 +94,8 @@ class Option:
     def _check_element(self, element: Any, value: Any) -> None:
         if element is None:
             return
+        if isinstance(element, str) and not is_unicode(element):
+            raise ConfigError(f"{self.key}={show(value)!r}: is not UTF-8, and settings are kept as text; rename it")
         metadata = self.field.metadata
         choices, low, high = metadata["choices"], metadata["low"], metadata["high"]
         if choices and element not in choices:

@@ -96,11 +96,10 @@ class Stream(io.TextIOWrapper):
             self._fail(error)
 
     def _fail(self, error: OSError) -> None:
-        if self.is_error:
-            give_up(self)
-        elif isinstance(error, BrokenPipeError):
+        give_up(self)  # it is said once
+        if isinstance(error, BrokenPipeError) and not self.is_error:
             raise error
-        else:
+        if not self.is_error:
             raise lost(error) from error
 
 

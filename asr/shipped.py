@@ -94,6 +94,8 @@ def find_model(name_or_path: str | Path | None = None) -> Path:
     ConfigError
         For a name that is nearly that of a model that ships with asr, or where none is named and the default does not ship.
     """
+    if name_or_path is not None and not str(name_or_path):
+        raise ConfigError("the model's name is empty; expected that of a model package's folder, or one of `asr models`")
     shipped = _folders()
     name = (os.environ.get(VARIABLE) or None) if name_or_path is None else str(name_or_path)
     if name is None:

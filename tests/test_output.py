@@ -73,7 +73,10 @@ def test_any_encoding_writes_any_text(variables: dict[str, str], expected: bytes
     assert os.read(reading, 1000) == expected + b"\n" + names + b"\n"
 
 
-@pytest.mark.parametrize("arguments", ["models >&-", "models >/dev/full", "train --help >/dev/full", "lm train --help >&-"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["models >&-", "models >/dev/full", "train --print-config >/dev/full", "lm train --help >&-"],
+)
 def test_output_that_goes_nowhere_is_said(arguments: str) -> None:
     code, said = shell(arguments)
     assert code == 1

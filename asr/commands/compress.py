@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from asr.commands.numbers import file_path
 from asr.shipped import find_model
 
 DESCRIPTION = "write a copy of a model package whose weights take fewer bits"
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="folder of a model package, or a name that `asr models` lists; it stays as it is"
     )
-    parser.add_argument("target", type=Path, metavar="TARGET", help="folder of the copy")
+    parser.add_argument("target", type=file_path, metavar="TARGET", help="folder of the copy")
     parser.add_argument(
         "--weights",
         choices=("float32", "float16", "int8"),

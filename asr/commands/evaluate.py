@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from pathlib import Path
 
-from asr.commands.numbers import seconds
+from asr.commands.numbers import file_path, seconds
 from asr.commands.overrides import add_decoding, add_hot_words, given_overrides, is_override, with_overrides
 from asr.data.manifest import manifest_stems
 from asr.errors import LEFT_OUT, ConfigError
@@ -34,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     add_decoding(parser)
     add_hot_words(parser)
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="also write DIR/<manifest>.jsonl and .json")
+    parser.add_argument("-o", "--output", type=file_path, metavar="DIR", help="also write DIR/<manifest>.jsonl and .json")
     parser.add_argument(
         "--calibration",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         help="also find the words' confidences and times, report how true they are, and write the reliability diagram to "
         "DIR/<manifest>.calibration.svg and its figures to .json",

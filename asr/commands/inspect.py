@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from asr.commands.numbers import file_path
 from asr.commands.overrides import add_decoding, with_overrides
 from asr.errors import ConfigError
 from asr.shipped import DEFAULT, VARIABLE, find_model
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help=f"folder of a model package, or a name that `asr models` lists (default: ${VARIABLE}, or else {DEFAULT})",
     )
-    parser.add_argument("-o", "--output", metavar="PAGE", type=Path, help="file to write (default: NAME.html, here)")
+    parser.add_argument("-o", "--output", metavar="PAGE", type=file_path, help="file to write (default: NAME.html, here)")
     parser.add_argument("--start", metavar="S", type=float, default=0.0, help="begin here in the audio (default: 0 s)")
     parser.add_argument("--end", metavar="S", type=float, help=f"end here (default: the end); {_MAX_S:g} s at most are shown")
     parser.add_argument(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from asr.commands.numbers import file_path
 from asr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _add_train(actions: Actions) -> None:
     parser = _add(actions, "train", "train a language model on texts and write its package", add_help=False)
     parser.epilog = "example: asr lm train lm=ngram text=[novels.txt.xz,librispeech/train-clean-5] output=runs/lm/novels"
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="lm=ngram, lm=lstm, or KEY=VALUE, in any order")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder with your own files lm/NAME.yaml")
+    parser.add_argument("--config-dir", type=file_path, metavar="DIR", help="folder with your own files lm/NAME.yaml")
     parser.add_argument("--print-config", action="store_true", help="print the composed configuration as YAML, and stop")
     parser.add_argument(
         "-h", "--help", action=_TrainHelp, nargs=0, default=argparse.SUPPRESS, help="show this and all that can be set"

@@ -1,8 +1,9 @@
-"""Numbers on the command line, as types of :mod:`argparse`."""
+"""Numbers and paths on the command line, as types of :mod:`argparse`."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 _MOST_THREADS = 4096
 
@@ -46,3 +47,10 @@ def _above_0(text: str, unit: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of {unit} above 0")
     return value
+
+
+def file_path(text: str) -> Path:
+    """Read the path of a file or folder; an empty one would mean the current folder, and comes from an unset variable."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; expected that of a file or folder")
+    return Path(text)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.commands.numbers import hours, positive, seconds, threads
+from asr.commands.numbers import file_path, hours, positive, seconds, threads
 from asr.errors import LEFT_OUT
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_corpus(corpora: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
     parser = corpora.add_parser(name, help=text, description=text, epilog=_EPILOG)
-    parser.add_argument("--manifests", type=Path, default=Path("data/manifests"), help="folder to write to (%(default)s)")
+    parser.add_argument("--manifests", type=file_path, default=Path("data/manifests"), help="folder to write to (%(default)s)")
     parser.add_argument(
         "--skip-invalid", action="store_true", help="leave wrong rows out and list them in PART.rejected.jsonl; otherwise stop"
     )
@@ -75,7 +75,10 @@ def _add_librispeech(corpora: argparse._SubParsersAction[argparse.ArgumentParser
     parser = _add_corpus(corpora, "librispeech", "Parts of LibriSpeech or Mini LibriSpeech, or of a corpus in the same layout.")
     parser.add_argument("--parts", nargs="+", required=True, metavar="PART", help="folder names, such as train-clean-5")
     parser.add_argument(
-        "--folder", type=Path, default=Path("data/raw/LibriSpeech"), help="the corpus, PART/SPEAKER/CHAPTER/... (%(default)s)"
+        "--folder",
+        type=file_path,
+        default=Path("data/raw/LibriSpeech"),
+        help="the corpus, PART/SPEAKER/CHAPTER/... (%(default)s)",
     )
     parser.add_argument("--download", action="store_true", help="fetch the official parts that the folder lacks")
     parser.add_argument("--mirror", metavar="URL", help="fetch from URL/12/PART.tar.gz and URL/31/PART.tar.gz")
@@ -83,7 +86,7 @@ def _add_librispeech(corpora: argparse._SubParsersAction[argparse.ArgumentParser
 
 def _add_synthetic(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add_corpus(corpora, "synthetic", "Digits and short commands, spoken by a speech synthesiser in many voices.")
-    parser.add_argument("--out", type=Path, default=Path("data/raw/synthetic"), help="folder for the audio (%(default)s)")
+    parser.add_argument("--out", type=file_path, default=Path("data/raw/synthetic"), help="folder for the audio (%(default)s)")
     parser.add_argument(
         "--utterances", nargs=3, type=int, default=[1500, 120, 200], metavar=("TRAIN", "DEV", "TEST"), help="(1500 120 200)"
     )
@@ -127,7 +130,7 @@ def _add_spoken(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--jobs", type=threads, metavar="N", help="processes that speak (one for each processor)")
     parser.add_argument("--format", choices=("flac", "opus"), default="flac", help="of the recordings, 16 kHz (%(default)s)")
     parser.add_argument(
-        "--out", type=Path, default=Path("data/raw"), help="folder for the audio, OUT/CORPUS/PART (%(default)s)"
+        "--out", type=file_path, default=Path("data/raw"), help="folder for the audio, OUT/CORPUS/PART (%(default)s)"
     )
     parser.add_argument("--text-ids", action="store_true", help="lines of the texts begin with an id")
 
@@ -144,7 +147,7 @@ def _add_dev_share(parser: argparse.ArgumentParser) -> None:
 
 def _add_table(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add_corpus(corpora, "table", "A CSV, TSV or JSONL file with one utterance a row.")
-    parser.add_argument("file", type=Path, metavar="FILE", help="the table; paths in it count from its folder")
+    parser.add_argument("file", type=file_path, metavar="FILE", help="the table; paths in it count from its folder")
     parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="the manifest; the part is `all` by default")
     parser.add_argument(
         "--delimiter", type=_delimiter, metavar="CHARACTER", help="divides the columns, such as ; or tab (by the file's ending)"
@@ -161,7 +164,7 @@ def _add_table(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _add_kaldi(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add_corpus(corpora, "kaldi", "A Kaldi data folder: wav.scp, text, and if there are any utt2spk and segments.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the folder; wav.scp's paths count from here, or from it")
+    parser.add_argument("folder", type=file_path, metavar="DIR", help="the folder; wav.scp's paths count from here, or from it")
     parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="the manifest; the part is `all` by default")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from asr.commands.numbers import positive
+from asr.commands.numbers import file_path, positive
 from asr.errors import ConfigError
 
 DESCRIPTION = "train a model with a recipe and overrides, and write a model package"
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="+recipe=NAME, GROUP=NAME, or KEY=VALUE, in any order"
     )
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder with your own groups and recipes")
+    parser.add_argument("--config-dir", type=file_path, metavar="DIR", help="folder with your own groups and recipes")
     parser.add_argument(
         "--multirun",
         "-m",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.numbers import index, positive, seconds, threads
+from asr.commands.numbers import file_path, index, positive, seconds, threads
 from asr.commands.overrides import add_decoding, add_hot_words, is_override, with_overrides
 from asr.errors import LEFT_OUT, AudioError, ConfigError, UserError
 from asr.output import one_line
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="txt (default), json, srt, vtt, tsv or ctm; with -o also several (srt,json) or all",
     )
     output.add_argument("--words", action="store_true", help="show the times and confidences of words (with --format json)")
-    output.add_argument("-o", "--output", metavar="DIR", type=Path, help="write DIR/<name>.<format> for each file instead")
+    output.add_argument("-o", "--output", metavar="DIR", type=file_path, help="write DIR/<name>.<format> for each file instead")
     output.add_argument("--stdout", action="store_true", help="print as well where -o is given")
     output.add_argument("--skip-existing", action="store_true", help="leave out files whose transcripts in DIR are up to date")
     output.add_argument("--max-line-length", type=positive, metavar="N", help="of subtitles, in characters (default: 42)")

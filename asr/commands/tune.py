@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.numbers import seconds
+from asr.commands.numbers import file_path, seconds
 from asr.commands.overrides import add_decoding, given_overrides, is_override, with_overrides
 from asr.errors import LEFT_OUT, ConfigError
 from asr.shipped import find_model
@@ -60,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed tries the same settings (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="leave the package as it is")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="write tuning.png and tuning.jsonl here, not to MODEL/tuning"
+        "-o", "--output", type=file_path, metavar="DIR", help="write tuning.png and tuning.jsonl here, not to MODEL/tuning"
     )
     parser.add_argument(
         "--manifests", dest="folder", metavar="DIR", default="data/manifests", help="their folder (%(default)s)"

@@ -59,6 +59,8 @@ def find_sources(names: Iterable[str], tell: Tell) -> list[Source]:
     """
     sources: list[Source] = []
     for name in names:
+        if not name:
+            raise ConfigError("a name is empty; expected that of a file or folder, or - for standard input")
         if name == STDIN:
             sources.append(Source(name, Path(STDIN_NAME)))
         elif os.path.isdir(name):
