@@ -25,6 +25,8 @@ from asr.config import Config
 from asr.config_mapping import to_yaml
 from asr.errors import ConfigError
 from asr.files import replacing
+from asr.package import weights_hash
+from asr.training.results import is_evaluated
 from asr.training.sweep import Job, Processes, _table, build_jobs, sweep
 
 
@@ -64,11 +66,21 @@ def fake(
             rate = {"rate": seed / 100}
             (folder / "test").mkdir(exist_ok=True)
             with replacing(folder / "test" / "mine-test.json") as file:
-                file.write(json.dumps({"wer": rate, "cer": rate, "left_out": (left_out or {}).get(folder.name, {})}).encode())
+                scores = {"wer": rate, "cer": rate, "signature": f"checkpoint:{weights_hash(folder / 'package')}|corpus:mine"}
+                file.write(json.dumps(scores | {"left_out": (left_out or {}).get(folder.name, {})}).encode())
         else:
             (folder / "package").mkdir(parents=True, exist_ok=True)
             (folder / "package" / "config.yaml").touch()
-            result = {"parameters": 1234, "epochs": 2, "trained_s": 61.0, "best_epoch": 2, "dev_wer": 0.5, "dev_cer": None}
+            (folder / "package" / "model.safetensors").write_text(f"weights {len(calls)}")
+            result = {
+                "checkpoint": weights_hash(folder / "package"),
+                "parameters": 1234,
+                "epochs": 2,
+                "trained_s": 61.0,
+                "best_epoch": 2,
+                "dev_wer": 0.5,
+                "dev_cer": None,
+            }
             with replacing(folder / "result.json") as file:  # others are being read meanwhile
                 file.write(json.dumps(result | {"dev_cer": 0.25}).encode())
         return 0
@@ -169,15 +181,29 @@ def test_what_is_damaged_or_gone_is_made_anew(tmp_path: Path, monkeypatch: pytes
     stand_in(monkeypatch, fake({}, calls))
     jobs = jobs_of(tmp_path, "seed=1,2")
     sweep(jobs, tmp_path, parts=["mine/test"])
-    for file in ("result.json", "package/config.yaml", "test/mine-test.json"):
+    for file in ("result.json", "package/config.yaml", "package/model.safetensors", "test/mine-test.json"):
         calls.clear()
         path = tmp_path / "seed=2" / file
         content = path.read_bytes()
-        path.unlink() if path.suffix == ".yaml" else path.write_bytes(content[:20])
+        path.unlink() if path.suffix == ".yaml" else path.write_bytes(content[:5])
         sweep(jobs, tmp_path, parts=["mine/test"])
         assert calls[0][0] == ("evaluate" if file.startswith("test") else "train")
         assert all("seed=2" in " ".join(call) for call in calls)
         assert "| 2 |" in _table(jobs, ["mine/test"])
+
+
+def test_scores_of_other_weights_are_not_those_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluation that began before the package was written anew ends after it."""
+    calls: list[tuple[str, ...]] = []
+    stand_in(monkeypatch, fake({}, calls))
+    (job,) = jobs_of(tmp_path, "seed=1,2")[:1]
+    sweep([job], tmp_path, parts=["mine/test"])
+    scores = job.folder / "test" / "mine-test.json"
+    scores.write_text(scores.read_text().replace("checkpoint:", "checkpoint:0"))
+    assert not is_evaluated(job.folder, "mine/test")
+    sweep([job], tmp_path, parts=["mine/test"])
+    assert [call[0] for call in calls] == ["train", "evaluate", "evaluate"]
+    assert is_evaluated(job.folder, "mine/test")
 
 
 def test_a_run_without_its_package_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

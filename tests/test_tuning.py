@@ -17,6 +17,8 @@ import torch
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from tiny_lstm import write_tiny_lstm
 
+import asr.files
+import asr.tuning
 from asr.card import add_tuning
 from asr.cli import main
 from asr.config import Config, DecodingConfig, TokensConfig
@@ -29,7 +31,7 @@ from asr.model.acoustic import SpeechModel
 from asr.package import read_package, self_contained, update_package, write_package
 from asr.scoring import score
 from asr.text import Normaliser, build_tokenizer
-from asr.tuning import Posteriors, objective
+from asr.tuning import Posteriors, objective, tuner
 
 RATE = 16000
 
@@ -280,6 +282,27 @@ def test_an_interrupted_search_keeps_the_best(
     assert {name: getattr(tuned.config.decoding, name) for name in best["settings"]} == best["settings"]
 
 
+@pytest.mark.parametrize("changed", ["model.safetensors", "config.yaml"])
+def test_a_package_that_changes_meanwhile_is_left_alone(
+    mine: Path, manifests: Path, changed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another training or tuning has written it: what was found is not for these weights, or would undo the other's."""
+    search = tuner.tune
+
+    def slow(*args: Any, **settings: Any) -> Any:
+        found = search(*args, **settings)
+        path = mine / changed
+        path.write_bytes(
+            path.read_bytes().replace(b"name: nonsense", b"name: another") + (b"" if path.suffix == ".yaml" else b"x")
+        )
+        return found
+
+    monkeypatch.setattr(asr.tuning, "tune", slow)
+    assert tune(mine, manifests, "--trials", "1") == 2
+    assert "was changed by another process since tuning began" in capsys.readouterr().err
+    assert not (mine / "tuning").exists()
+
+
 def test_an_interruption_before_the_first_trial_changes_nothing(
     mine: Path, manifests: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,7 +349,7 @@ def test_a_read_only_package_is_refused_before_any_work(
 ) -> None:
     # Permissions do not bind the superuser, as whom tests may run.
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != mine)
-    assert tune(mine, manifests, "--trials", "2") == 3
+    assert tune(mine, manifests, "--trials", "2") == 2
     printed = capsys.readouterr()
     assert "read-only" in printed.err
     assert not printed.out
@@ -341,20 +364,15 @@ def test_an_update_is_whole_or_not_at_all(mine: Path, tmp_path: Path, monkeypatc
     (tmp_path / "folder" / "a").write_text("a")
     files: dict[str, Path | bytes] = {"language/lm": tmp_path / "folder", "language/b": b"b"}
 
-    for function in ("rename", "replace"):
-        real = getattr(os, function)
+    def fail(*_: object) -> None:
+        raise OSError(28, "no space left")
 
-        with monkeypatch.context() as patch:
-
-            def fail_once(*_: Any, patch: pytest.MonkeyPatch = patch, function: str = function, real: Any = real) -> None:
-                patch.setattr(os, function, real)
-                raise OSError(28, "no space left")
-
-            patch.setattr(os, function, fail_once)
-            with pytest.raises(OSError, match="no space"):
-                update_package(mine, loaded.config, "new card", files=files)
-        assert contents(mine) == old
-        assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(asr.files, "_exchange", fail)
+        with pytest.raises(OSError, match="no space"):
+            update_package(mine, loaded.config, "new card", files=files)
+    assert contents(mine) == old
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
     update_package(mine, loaded.config, "new card", files=files, facts={**loaded.facts, "new": 1})
     new = contents(mine)
     assert new.keys() - old.keys() == {"language/lm/a", "language/b"}

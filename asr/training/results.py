@@ -10,36 +10,36 @@ from statistics import fmean
 from typing import Any
 
 from asr.data.manifest import manifest_stem
+from asr.package import weights_hash
 from asr.parts import CONFIG_NAME
 from asr.training.run import PACKAGE, RESULT
 
 EVALUATED = "test"
 """Folder of a run for what ``asr evaluate`` writes."""
 
-_KEYS = {"parameters", "epochs", "trained_s", "best_epoch", "dev_wer", "dev_cer"}
+_KEYS = {"checkpoint", "parameters", "epochs", "trained_s", "best_epoch", "dev_wer", "dev_cer"}
 
 Figures = Mapping[str, float]
 """Of a run, by the columns of the table."""
 
 
 def is_complete(folder: Path, epochs: int) -> bool:
-    """Say whether a run has trained so many epochs, and its package is there."""
-    result = _read_json(folder / RESULT)
-    if result is None or not result.keys() >= _KEYS:
+    """Say whether a run has trained so many epochs, and the package that it wrote is there."""
+    result, package = _read_json(folder / RESULT), folder / PACKAGE
+    if result is None or not result.keys() >= _KEYS or result["epochs"] != epochs:
         return False
-    return bool(result["epochs"] == epochs) and (folder / PACKAGE / CONFIG_NAME).exists()
+    return (package / CONFIG_NAME).exists() and _hash(package) == result["checkpoint"]
 
 
 def is_evaluated(folder: Path, part: str) -> bool:
     """Say whether a run's package, as it is now, was evaluated on a manifest."""
     scores, package = _scores(folder, part), folder / PACKAGE / CONFIG_NAME
     found = _read_json(scores)
-    return (
-        found is not None
-        and {"wer", "cer"} <= found.keys()
-        and package.exists()
-        and scores.stat().st_mtime >= package.stat().st_mtime
-    )
+    if found is None or not {"wer", "cer", "signature"} <= found.keys() or not package.exists():
+        return False
+    # Its decoder may have been tuned since; and what took long may have been of the package before.
+    is_newer = scores.stat().st_mtime >= package.stat().st_mtime
+    return is_newer and f"checkpoint:{_hash(package.parent)}" in str(found["signature"]).split("|")
 
 
 def count_left_out(folder: Path, part: str) -> int:
@@ -89,6 +89,14 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def _hash(package: Path) -> str | None:
+    """Return the hash of a package's weights; none where they are gone."""
+    try:
+        return weights_hash(package)
+    except OSError:
+        return None
 
 
 def _scores(folder: Path, part: str) -> Path:

@@ -30,7 +30,7 @@ from asr.files import check_output_folder, locked, replacing, tidy
 from asr.model.acoustic import SpeechModel
 from asr.model.device import has_bfloat16
 from asr.output import log_handler
-from asr.package import ModelPackage, check_replaceable, write_package
+from asr.package import ModelPackage, check_replaceable, weights_hash, write_package
 from asr.text import Tokenizer, build_tokenizer
 from asr.training.checkpoints import CheckpointFiles, Checkpoints, Stopped
 from asr.training.checks import check_transcripts, leave_out_untrainable, name_unfit
@@ -339,9 +339,10 @@ def prepare_statistics(module: SpeechModule, data: SpeechData, resume_from: Path
 
 
 def write_result(path: Path, module: SpeechModule, checkpoints: Checkpoints) -> None:
-    """Write the figures of a complete run: its size, its time, and the best epoch with its error rates on dev."""
+    """Write the figures of a complete run: its weights' hash, its size and time, and the best epoch with its error rates."""
     validated = checkpoints.best_epoch > 0 and math.isfinite(checkpoints.best_wer)
     result = {
+        "checkpoint": weights_hash(path.parent / PACKAGE),
         "parameters": module.n_parameters,
         "epochs": module.config.trainer.epochs,
         "trained_s": round(module.trained_s, 1),

@@ -13,10 +13,11 @@ from asr.card import add_tuning
 from asr.config import DecodingConfig
 from asr.decoding.lexicon import load_words
 from asr.decoding.searches import word_source
+from asr.errors import PackageError
 from asr.files import replacing
 from asr.output import to_json
-from asr.package import ModelPackage, self_contained, update_package
-from asr.parts import read_card
+from asr.package import ModelPackage, self_contained, update_package, weights_hash
+from asr.parts import CONFIG_NAME, read_card, read_config
 from asr.tuning.picture import draw
 from asr.tuning.tuner import Tuning
 
@@ -66,8 +67,9 @@ def store(package: ModelPackage, tuning: Tuning, manifests: Sequence[str], *, fi
     Raises
     ------
     PackageError
-        The package may not be written to.
+        The package may not be written to, or was changed since it was read.
     """
+    _check_unchanged(package)
     # How many processes decode is a matter of the machine.
     decoding = dataclasses.replace(tuning.config, jobs=package.config.decoding.jobs)
     score = tuning.decoded.score
@@ -87,6 +89,15 @@ def store(package: ModelPackage, tuning: Tuning, manifests: Sequence[str], *, fi
             facts={**package.facts, "tuning": _facts(tuning, manifests)},
         )
     return list(copies)
+
+
+def _check_unchanged(package: ModelPackage) -> None:
+    """Make sure that what was tuned is what is there now: the search takes long, and another process may have written it."""
+    config, facts = read_config(package.folder / CONFIG_NAME)
+    if weights_hash(package.folder) != package.checkpoint_hash or (config, facts) != (package.config, package.facts):
+        raise PackageError(
+            f"{package.folder}: was changed by another process since tuning began; nothing is stored: tune it again"
+        )
 
 
 def _facts(tuning: Tuning, manifests: Sequence[str]) -> dict[str, Any]:
