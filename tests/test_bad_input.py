@@ -694,12 +694,13 @@ def test_interrupted_preparation_leaves_the_manifest_before(
     write_wav(tmp_path / "new.wav")
     with table.open("a") as file:
         file.write("new.wav,a\n")
-    monkeypatch.setattr("asr.data.manifest.os.replace", interrupt)
+    monkeypatch.setattr("asr.files.os.replace", interrupt)
     command = ("prepare", "table", table, "--name", "corpus", "--manifests", manifests)
     assert_refused(run(*command), "asr prepare: interrupted", code=130)
     monkeypatch.undo()
     after = content(manifests)
     assert after.pop("corpus/all.partial.jsonl")
+    assert before.pop("corpus/all.info.json")  # what says that the manifest is up to date goes first
     assert after == before
     assert "5 utterances" in run(*command).out
     assert "corpus/all.partial.jsonl" not in content(manifests)
