@@ -15,13 +15,14 @@ SILENT = "holds nothing but digital silence"
 """What to say of a recording that :func:`is_silent`."""
 
 _LARGEST_SAMPLE = 2.0**31  # of 32-bit integers that were never scaled; the power of much larger ones overflows
-_FRAME = 1 << 14  # samples that are mixed in one way
+_FRAME = 1 << 12  # samples that are mixed in one way
 # The mean of n channels that have nothing to do with each other has a power n times lower than theirs. Ten times lower still,
 # they take each other away, as where one side of a stereo plug has its poles exchanged.
 _CANCELLED = 0.1
 _FAINTEST = 1e-8  # variance; what is fainter is the rounding to 16 bits
 _AS_LOUD = 0.9  # as the loudest, in power: the first such channel is taken
 _STAYS = 0.25  # as loud as the loudest: that channel goes on being taken
+_LEAST_TOLD = 0.01  # of a recording; less may be chance, as where two microphones hear one vowel
 _SILENCE = 2.0**-14  # between the least and the greatest sample: two steps of 16 bits
 
 
@@ -40,7 +41,7 @@ def mix_blocks(
         The channel to take, counted from 0; ``None`` takes the mean of all. Where they cancel each other, and nearly nothing
         is left in their mean, one of the loudest is taken instead.
     tell
-        Told at the end, if it was so.
+        Told at the end, if it was so in 1 % of the recording.
 
     Yields
     ------
@@ -65,9 +66,9 @@ def mix_blocks(
             yield mixer.mix(samples[:n_whole])
     if len(pending):
         yield mixer.mix(pending)
-    if mixer.n_cancelled and tell is not None:
+    if mixer.n_cancelled and mixer.n_cancelled >= _LEAST_TOLD * mixer.n_mixed and tell is not None:
         tell(
-            f"its channels cancel each other in {max(mixer.n_cancelled / mixer.n_mixed, 0.01):.0%} of it, "
+            f"its channels cancel each other in {mixer.n_cancelled / mixer.n_mixed:.0%} of it, "
             f"where channel {mixer.taken} was taken alone; is another one inverted?"
         )
 

@@ -15,6 +15,7 @@ from conftest import SAMPLE_RATE, tone
 from test_audio import write_m4a
 
 from asr.audio import load_audio, probe_audio, stream_audio
+from asr.errors import AudioError
 from asr.interrupts import deferred
 
 
@@ -65,6 +66,17 @@ def test_a_lack_of_memory_while_reading_is_no_damage() -> None:
     soundfile.write(content, tone(4.0), SAMPLE_RATE, format="WAV")
     with pytest.raises(MemoryError):
         load_audio(Short(content.getvalue()), SAMPLE_RATE)
+
+
+def test_what_a_file_of_ours_says_stays_what_it_says() -> None:
+    class Bounded(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if size:
+                raise AudioError("stdin: more than is kept")
+            return b""
+
+    with pytest.raises(AudioError, match=r"^stdin: more than is kept$"):
+        load_audio(Bounded(bytes(100)), SAMPLE_RATE)
 
 
 def pressed(*, times: int, fails: bool, reached: list[str]) -> None:
