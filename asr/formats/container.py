@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ _TRUNCATED_SHARE = 0.01
 _LEAST_TOLD_S = 0.5
 _MOST_TOLD = 3
 _SILENCE_S = 30.0  # at a time
+_PACKETS_AT_ONCE = 32
 
 
 class Container:
@@ -136,8 +137,7 @@ class Container:
 
         audio = self._audio
         try:
-            packets = self._container.demux()  # of all tracks: where the last one ends shows whether the file is whole
-            while (packet := _next(packets)) is not None:
+            for packet in _together(self._container.demux()):  # of all tracks: where the last one ends shows what is missing
                 stream = packet.stream
                 stamp = packet.pts if packet.pts is not None else packet.dts
                 if stamp is not None:
@@ -207,9 +207,22 @@ class Container:
         return (self._container.duration or 0) / 1e6 if stated else 0.0
 
 
-def _next(packets: Iterator[Any]) -> Any:
-    with deferred():
-        return next(packets, None)
+def _together(packets: Iterator[Any]) -> Iterator[Any]:
+    """Yield packets that are read several at a time, since it costs as much to let signals wait as to read one."""
+    failure: Exception | None = None
+    found: list[Any] = []
+    while failure is None:
+        with deferred():
+            try:
+                found = []
+                for packet in islice(packets, _PACKETS_AT_ONCE):
+                    found.append(packet)
+            except Exception as error:  # comes after what was read before it
+                failure = error
+        yield from found
+        if not found and failure is None:
+            return
+    raise failure
 
 
 def _may_jump(container: Any) -> bool:
