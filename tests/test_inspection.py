@@ -131,7 +131,6 @@ def test_what_should_be_known_of_the_sound(package: Path, tmp_path: Path, capsys
         (["-o", "tone.wav"], "would overwrite the audio"),
         (["-o", "link.wav"], "would overwrite the audio"),
         (["-o", "."], "is a folder"),
-        (["-o", ""], "is a folder"),
         (["-o", "tone.wav/page.html"], "is not a folder"),
         (["-o", "/dev/null"], "no plain file"),
         (["-o", f"{'x' * 300}.html"], "File name too long"),
