@@ -20,11 +20,11 @@ INTERPRETED = """
 import torch
 from asr.model import gpu_steps, steps
 
-def arrays(n_frames, n_batch, size, peepholes, dtype):
-    rows = (4 if peepholes else 3) * size
+def arrays(n_frames, n_batch, size, n_gates, dtype):
+    rows = n_gates * size
     draw = lambda *shape: torch.randn(*shape, dtype=dtype)
     start = draw(n_batch, size), draw(n_batch, size)
-    return draw(n_frames, n_batch, rows), start, 0.3 * draw(rows, size), draw(3, size) if peepholes else None
+    return draw(n_frames, n_batch, rows), start, 0.3 * draw(rows, size)
 
 def run(loops, gates, start, weight, peepholes, d_outputs, d_c):
     gates = gates.clone()
@@ -35,13 +35,16 @@ def run(loops, gates, start, weight, peepholes, d_outputs, d_c):
 
 torch.manual_seed(3)
 for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
-    for peepholes in (True, False):
-        for n_frames, n_batch, size in ((4, 3, 150), (1, 1, 1), (6, 2, 5), (2, 8, 64)):
-            given = arrays(n_frames, n_batch, size, peepholes, dtype)
+    for kind in ("plain", "peephole", "coupled"):
+        for n_frames, n_batch, size in ((4, 3, 150), (1, 1, 1), (6, 2, 5), (2, 19, 64)):
+            given = arrays(n_frames, n_batch, size, 3 if kind == "coupled" else 4, dtype)
+            peepholes = torch.randn(3, size, dtype=dtype) if kind == "peephole" else None
             d_outputs = torch.randn(n_batch, n_frames, size, dtype=dtype).transpose(0, 1)
             gradients = d_outputs, torch.randn(n_batch, size, dtype=dtype)
             before = [tensor.clone() for tensor in (*given[1], *gradients)]
-            for ours, theirs in zip(run(gpu_steps, *given, *gradients), run(steps, *given, *gradients), strict=True):
+            expected = torch.zeros(3, size, dtype=dtype) if kind == "plain" else peepholes  # the loops have no plain LSTM
+            pairs = zip(run(gpu_steps, *given, peepholes, *gradients), run(steps, *given, expected, *gradients), strict=True)
+            for ours, theirs in pairs:
                 torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
             assert all(map(torch.equal, before, (*given[1], *gradients)))
 print("agree")
@@ -61,13 +64,18 @@ from asr.model import gpu_steps
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-for name in ("_peephole_forward", "_peephole_backward", "_coupled_forward", "_coupled_backward"):
+constants = {"size": 384, "rows": 16, "units": 64, "depth": 64}
+for name in ("_forward", "_backward"):
     kernel = getattr(gpu_steps, name)
-    kinds = {"block": "constexpr", "n": "i32", "size": "i32"}
-    signature = {parameter.name: kinds.get(parameter.name, "*fp32") for parameter in kernel.params}
-    for generation in (80, 90):
-        source = ASTSource(fn=kernel, signature=signature, constexprs={"block": 256})
-        assert triton.compile(source, target=GPUTarget("cuda", generation, 32)).asm["cubin"]
+    for n_gates, with_peepholes in ((4, False), (4, True), (3, False)):
+        chosen = constants | {"n_gates": n_gates, "with_peepholes": with_peepholes}
+        kinds = dict.fromkeys(chosen, "constexpr") | dict.fromkeys(("first", "last", "n_frames", "n_batch"), "i32")
+        kinds |= {"arrived": "*i32", "weight": "*bf16"}
+        signature = {parameter.name: kinds.get(parameter.name, "*fp32") for parameter in kernel.params}
+        for generation in (80, 90):
+            source = ASTSource(fn=kernel, signature=signature, constexprs=chosen)
+            compiled = triton.compile(source, target=GPUTarget("cuda", generation, 32))
+            assert compiled.asm["cubin"]
 print("compiled")
 """
     environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path)}

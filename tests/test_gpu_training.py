@@ -11,6 +11,7 @@ from beeps import LEARNING, small_config, write_beeps
 
 from asr.config import RecurrentConfig
 from asr.crf import denominator, estimate_ngram
+from asr.model.cells import build_cell
 from asr.model.recurrent import RecurrentLayer
 from asr.training import train
 from asr.training.run import choose_precision
@@ -36,6 +37,26 @@ def test_both_directions_at_once_give_what_the_cpu_gives(cell: str) -> None:
         found.append([tensor.detach().cpu() for tensor in (outputs, *gradients)])
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "peephole_lstm", "coupled_lstm"])
+@pytest.mark.parametrize(("n_batch", "size"), [(7, 96), (40, 320), (300, 384)])
+def test_kernels_over_all_steps_give_what_the_cpu_gives(cell: str, n_batch: int, size: int) -> None:
+    """Some programs, many that wait for each other, and more than a GPU can run at once."""
+    torch.manual_seed(7)
+    cell_module = build_cell(RecurrentConfig(cell=cell, hidden_size=size), 64)
+    x = torch.randn(n_batch, 60, 64)
+    found = []
+    for device, autocast in (("cpu", False), ("cuda", True)):
+        placed = cell_module.to(device)
+        placed.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=autocast):
+            outputs, (_, c) = placed(x.to(device))
+        (outputs.float() * torch.linspace(-1, 1, size, device=device)).mean().backward()
+        gradients = [parameter.grad for parameter in placed.parameters() if parameter.grad is not None]
+        found.append([tensor.detach().float().cpu() for tensor in (outputs, c, *gradients)])
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours - theirs).norm() <= 0.02 * ours.norm()
 
 
 def test_memory_is_not_given_anew_while_the_other_stream_reads_it() -> None:

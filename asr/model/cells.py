@@ -40,7 +40,7 @@ LstmState = tuple[torch.Tensor, torch.Tensor]
 
 
 class _Variant(torch.autograd.Function):
-    """A layer over all frames, with peepholes or, without them, the coupled one; its backward pass is written out."""
+    """A layer over all frames: an LSTM with peepholes, the coupled one, or on a GPU the plain one; with its backward pass."""
 
     @staticmethod
     def forward(
@@ -83,8 +83,8 @@ def run_steps(
 
 
 def _loops(tensor: torch.Tensor) -> ModuleType:
-    """Return the module whose loops are the fastest where a tensor is."""
-    gpu_steps = _gpu_steps() if tensor.is_cuda else None
+    """Return the module whose loops are the fastest where a tensor is, and can compute in its precision."""
+    gpu_steps = _gpu_steps() if tensor.is_cuda and tensor.dtype == torch.float32 else None
     return gpu_steps if gpu_steps is not None and gpu_steps.usable(tensor.device) else steps
 
 
@@ -107,6 +107,35 @@ def _peephole_gradient(d_gates: torch.Tensor, first_c: torch.Tensor, cells: torc
     d_i, d_f, _, d_o = d_gates.view(*cells.shape[:2], 4, cells.shape[2]).unbind(2)
     before = torch.cat([first_c[None], cells[:-1]])
     return torch.stack([(part * cell).sum((0, 1)) for part, cell in ((d_i, before), (d_f, before), (d_o, cells))])
+
+
+def step_arguments(
+    x: torch.Tensor, state: LstmState | None, weight_ih: torch.Tensor, weight_hh: torch.Tensor, bias: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what a layer's steps begin with.
+
+    Parameters
+    ----------
+    x
+        ``(batch, frame, input_size)``.
+    state
+        Output and cell before the first frame, ``(1, batch, hidden_size)`` each; zeros where there is none.
+    weight_ih, weight_hh, bias
+        Of the input's product ``(row, input_size)`` and of the recurrent one ``(row, hidden_size)``, and their sum's.
+
+    Returns
+    -------
+    projected, weight, h, c
+        The input's projections ``(frame, batch, row)``; the weights of the recurrent product, in the type that autocast names;
+        output and cell ``(batch, hidden_size)``. All but the weights are in float32 at least.
+    """
+    projected = functional.linear(x, weight_ih, bias).transpose(0, 1)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    zero = x.new_zeros(1, len(x), weight_hh.shape[1], dtype=dtype)
+    h, c = (zero, zero) if state is None else state
+    if torch.is_autocast_enabled(x.device.type):
+        weight_hh = weight_hh.to(torch.get_autocast_dtype(x.device.type))
+    return projected.to(dtype), weight_hh, h[0].to(dtype), c[0].to(dtype)
 
 
 class VariantLstm(nn.Module):
@@ -152,15 +181,8 @@ class VariantLstm(nn.Module):
         return y.transpose(0, 1), (y[-1:], c[None])
 
     def arguments(self, x: torch.Tensor, state: LstmState | None = None) -> tuple[torch.Tensor, ...]:
-        """Return the input's projections ``(frame, batch, row)``, the weights of the recurrent product, output and cell."""
-        projected = functional.linear(x, self.weight_ih_l0, self.bias_l0).transpose(0, 1)
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        zero = x.new_zeros(1, len(x), self.hidden_size, dtype=dtype)
-        h, c = (zero, zero) if state is None else state
-        weight: torch.Tensor = self.weight_hh_l0
-        if torch.is_autocast_enabled(x.device.type):
-            weight = weight.to(torch.get_autocast_dtype(x.device.type))
-        return projected.to(dtype), weight, h[0], c[0]
+        """Return what :func:`run_steps` takes: see :func:`step_arguments`."""
+        return step_arguments(x, state, self.weight_ih_l0, self.weight_hh_l0, self.bias_l0)
 
 
 class PeepholeLSTM(VariantLstm):
@@ -232,7 +254,16 @@ class _FusedRnn(_Fused, nn.RNN):
 
 
 class _FusedLstm(_Fused, nn.LSTM):
-    """See :class:`torch.nn.LSTM`."""
+    """See :class:`torch.nn.LSTM`. On a GPU, in a half type, all steps are one kernel of ours; cuDNN starts several for each."""
+
+    def forward(self, x: torch.Tensor, state: Any = None) -> tuple[torch.Tensor, Any]:
+        loops = _loops(torch.empty(0, device=x.device)) if torch.is_autocast_enabled(x.device.type) else steps
+        if loops is steps:
+            return super().forward(x, state)
+        weight_ih, weight_hh, bias_ih, bias_hh = self.all_weights[0]
+        y, c = _Variant.apply(*step_arguments(x, state, weight_ih, weight_hh, bias_ih + bias_hh))
+        y = y.to(torch.get_autocast_dtype(x.device.type))
+        return y.transpose(0, 1), (y[-1:], c[None])
 
 
 class _FusedGru(_Fused, nn.GRU):

@@ -1,24 +1,34 @@
-"""A step of the cells in one kernel, for GPUs; Triton compiles it.
+"""The loops over time of the LSTMs as one kernel each way, for GPUs; Triton compiles them.
 
-On a GPU a step of a few elementwise operations costs the time to start them, not to compute. Here all of a step but the
-recurrent product is one kernel, on the way forward and back, so that a step starts two kernels in place of ten. The loops give
-what those of :mod:`asr.model.steps` give; in the tests Triton's interpreter runs them without a GPU.
+A step of a recurrent layer is a small product whose time on a GPU is that of starting it. Here one kernel takes all steps. Its
+programs share the work: each has some rows of the batch and some units, for which it reads the outputs of all units a step
+before; so the programs of the same rows wait for each other at each step. That needs all of them to be on the GPU at the same
+time; where they do not fit, a kernel is started for each step. The loops give what those of :mod:`asr.model.steps` give; in the
+tests Triton's interpreter runs them without a GPU.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
-from asr.model.steps import add_product, product
+from asr.model.steps import product
 
 logger = logging.getLogger(__name__)
 
-_BLOCK = 256
+_ROWS = 16
+"""Utterances a program has: the least that a matrix unit takes."""
+
+_MOST_UNITS = 64
+"""Units a program has at most."""
+
+_DEPTH = 64
+"""Terms of a product that are loaded at once."""
 
 
 @triton.jit
@@ -27,90 +37,150 @@ def _tanh(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _peephole_forward(gate, peepholes, c, cell, squashed, output, n, size, block: tl.constexpr):  # type: ignore[no-untyped-def]
-    place = tl.program_id(0) * block + tl.arange(0, block)
-    inside = place < n
-    unit = place % size
-    at = place // size * (4 * size) + unit
-    before = tl.load(c + place, inside, 0)
-    i = tl.sigmoid(tl.load(gate + at, inside, 0) + tl.load(peepholes + unit) * before)
-    f = tl.sigmoid(tl.load(gate + at + size, inside, 0) + tl.load(peepholes + size + unit) * before)
-    g = _tanh(tl.load(gate + at + 2 * size, inside, 0))
-    now = f * before + i * g
-    o = tl.sigmoid(tl.load(gate + at + 3 * size, inside, 0) + tl.load(peepholes + 2 * size + unit) * now)
-    flat = _tanh(now)
-    tl.store(gate + at, i, inside)
-    tl.store(gate + at + size, f, inside)
-    tl.store(gate + at + 2 * size, g, inside)
-    tl.store(gate + at + 3 * size, o, inside)
-    tl.store(cell + place, now, inside)
-    tl.store(squashed + place, flat, inside)
-    tl.store(output + place, o * flat, inside)
+def _await(arrived, n):  # type: ignore[no-untyped-def]
+    """Wait until so many programs have arrived; what they wrote before can then be read."""
+    while tl.atomic_add(arrived, 0, sem="acquire", scope="gpu") < n:
+        pass
 
 
 @triton.jit
-def _peephole_backward(  # type: ignore[no-untyped-def]
-    gate, peepholes, c, squashed, d_output, d_h, d_c, d_gate, n, size, block: tl.constexpr
-):
-    place = tl.program_id(0) * block + tl.arange(0, block)
-    inside = place < n
-    unit = place % size
-    at = place // size * (4 * size) + unit
-    i = tl.load(gate + at, inside, 0)
-    f = tl.load(gate + at + size, inside, 0)
-    g = tl.load(gate + at + 2 * size, inside, 0)
-    o = tl.load(gate + at + 3 * size, inside, 0)
-    flat = tl.load(squashed + place, inside, 0)
-    d_output_and_h = tl.load(d_output + place, inside, 0) + tl.load(d_h + place, inside, 0)
-    d_o = d_output_and_h * flat * o * (1 - o)
-    d_now = (
-        tl.load(d_c + place, inside, 0) + d_output_and_h * o * (1 - flat * flat) + d_o * tl.load(peepholes + 2 * size + unit)
-    )
-    d_i = d_now * g * i * (1 - i)
-    d_f = d_now * tl.load(c + place, inside, 0) * f * (1 - f)
-    tl.store(d_gate + at, d_i, inside)
-    tl.store(d_gate + at + size, d_f, inside)
-    tl.store(d_gate + at + 2 * size, d_now * i * (1 - g * g), inside)
-    tl.store(d_gate + at + 3 * size, d_o, inside)
-    d_before = d_now * f + d_i * tl.load(peepholes + unit) + d_f * tl.load(peepholes + size + unit)
-    tl.store(d_c + place, d_before, inside)
+def _arrive(arrived):  # type: ignore[no-untyped-def]
+    tl.debug_barrier()
+    tl.atomic_add(arrived, 1, sem="release", scope="gpu")
 
 
 @triton.jit
-def _coupled_forward(gate, c, cell, squashed, output, n, size, block: tl.constexpr):  # type: ignore[no-untyped-def]
-    place = tl.program_id(0) * block + tl.arange(0, block)
-    inside = place < n
-    at = place // size * (3 * size) + place % size
-    f = tl.sigmoid(tl.load(gate + at, inside, 0))
-    o = tl.sigmoid(tl.load(gate + at + size, inside, 0))
-    g = _tanh(tl.load(gate + at + 2 * size, inside, 0))
-    now = f * tl.load(c + place, inside, 0) + (1 - f) * g
-    flat = _tanh(now)
-    tl.store(gate + at, f, inside)
-    tl.store(gate + at + size, o, inside)
-    tl.store(gate + at + 2 * size, g, inside)
-    tl.store(cell + place, now, inside)
-    tl.store(squashed + place, flat, inside)
-    tl.store(output + place, o * flat, inside)
+def _forward(  # type: ignore[no-untyped-def]
+    gates, cells, squashed, outputs, h, c, weight, peepholes, arrived, first, last, n_batch,
+    size: tl.constexpr, n_gates: tl.constexpr, with_peepholes: tl.constexpr,
+    rows: tl.constexpr, units: tl.constexpr, depth: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * rows + tl.arange(0, rows)[:, None]
+    unit = tl.program_id(1) * units + tl.arange(0, units)[None, :]
+    inside = (row < n_batch) & (unit < size)
+    place = row * size + unit
+    t = first
+    while t < last:
+        frame = tl.cast(t, tl.int64) * n_batch * size
+        if t > first:
+            _await(arrived + tl.program_id(0), (t - first) * tl.num_programs(1))
+        if t > 0:
+            h = outputs + frame - n_batch * size
+            c = cells + frame - n_batch * size
+        at = gates + frame * n_gates + row * (n_gates * size) + unit
+        a = tl.load(at, inside, 0)
+        b = tl.load(at + size, inside, 0)
+        d = tl.load(at + 2 * size, inside, 0)
+        if n_gates == 4:
+            e = tl.load(at + 3 * size, inside, 0)
+        for k in range(0, size, depth):
+            column = k + tl.arange(0, depth)
+            known = (row < n_batch) & (column < size)[None, :]
+            x = tl.load(h + row * size + column[None, :], known, 0, cache_modifier=".cg").to(weight.dtype.element_ty)
+            w = weight + unit * size + column[:, None]
+            held = (column < size)[:, None] & (unit < size)
+            a = tl.dot(x, tl.load(w, held, 0), a, input_precision="ieee", out_dtype=a.dtype)
+            b = tl.dot(x, tl.load(w + size * size, held, 0), b, input_precision="ieee", out_dtype=a.dtype)
+            d = tl.dot(x, tl.load(w + 2 * size * size, held, 0), d, input_precision="ieee", out_dtype=a.dtype)
+            if n_gates == 4:
+                e = tl.dot(x, tl.load(w + 3 * size * size, held, 0), e, input_precision="ieee", out_dtype=a.dtype)
+        before = tl.load(c + place, inside, 0)
+        if n_gates == 4:  # i, f, g, o
+            if with_peepholes:
+                a += before * tl.load(peepholes + unit, unit < size, 0)
+                b += before * tl.load(peepholes + size + unit, unit < size, 0)
+            a = tl.sigmoid(a)
+            b = tl.sigmoid(b)
+            d = _tanh(d)
+            now = b * before + a * d
+            if with_peepholes:
+                e += now * tl.load(peepholes + 2 * size + unit, unit < size, 0)
+            e = tl.sigmoid(e)
+            flat = _tanh(now)
+            output = e * flat
+            tl.store(at + 3 * size, e, inside)
+        else:  # f, o, g
+            a = tl.sigmoid(a)
+            b = tl.sigmoid(b)
+            d = _tanh(d)
+            now = a * before + (1 - a) * d
+            flat = _tanh(now)
+            output = b * flat
+        tl.store(at, a, inside)
+        tl.store(at + size, b, inside)
+        tl.store(at + 2 * size, d, inside)
+        tl.store(cells + frame + place, now, inside)
+        tl.store(squashed + frame + place, flat, inside)
+        tl.store(outputs + frame + place, output, inside)
+        _arrive(arrived + tl.program_id(0))
+        t += 1
 
 
 @triton.jit
-def _coupled_backward(  # type: ignore[no-untyped-def]
-    gate, c, squashed, d_output, d_h, d_c, d_gate, n, size, block: tl.constexpr
-):
-    place = tl.program_id(0) * block + tl.arange(0, block)
-    inside = place < n
-    at = place // size * (3 * size) + place % size
-    f = tl.load(gate + at, inside, 0)
-    o = tl.load(gate + at + size, inside, 0)
-    g = tl.load(gate + at + 2 * size, inside, 0)
-    flat = tl.load(squashed + place, inside, 0)
-    d_output_and_h = tl.load(d_output + place, inside, 0) + tl.load(d_h + place, inside, 0)
-    d_now = tl.load(d_c + place, inside, 0) + d_output_and_h * o * (1 - flat * flat)
-    tl.store(d_gate + at, d_now * (tl.load(c + place, inside, 0) - g) * f * (1 - f), inside)
-    tl.store(d_gate + at + size, d_output_and_h * flat * o * (1 - o), inside)
-    tl.store(d_gate + at + 2 * size, d_now * (1 - f) * (1 - g * g), inside)
-    tl.store(d_c + place, d_now * f, inside)
+def _backward(  # type: ignore[no-untyped-def]
+    gates, cells, squashed, first_c, d_outputs, d_c, d_gates, weight, peepholes, arrived, first, last, n_frames, n_batch,
+    size: tl.constexpr, n_gates: tl.constexpr, with_peepholes: tl.constexpr,
+    rows: tl.constexpr, units: tl.constexpr, depth: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * rows + tl.arange(0, rows)[:, None]
+    unit = tl.program_id(1) * units + tl.arange(0, units)[None, :]
+    inside = (row < n_batch) & (unit < size)
+    place = row * size + unit
+    t = last - 1
+    while t >= first:
+        frame = tl.cast(t, tl.int64) * n_batch * size
+        if t < last - 1:
+            _await(arrived + tl.program_id(0), (last - 1 - t) * tl.num_programs(1))
+        d_h = tl.load(d_outputs + frame + place, inside, 0)
+        if t < n_frames - 1:
+            later = d_gates + (frame + n_batch * size) * n_gates
+            for k in range(0, n_gates * size, depth):
+                column = k + tl.arange(0, depth)
+                held = column < n_gates * size
+                x = tl.load(
+                    later + row * (n_gates * size) + column[None, :],
+                    (row < n_batch) & held[None, :],
+                    0,
+                    cache_modifier=".cg",
+                ).to(weight.dtype.element_ty)
+                w = tl.load(weight + column[:, None] * size + unit, held[:, None] & (unit < size), 0)
+                d_h = tl.dot(x, w, d_h, input_precision="ieee", out_dtype=d_h.dtype)
+        before = first_c
+        if t > 0:
+            before = cells + frame - n_batch * size
+        at = frame * n_gates + row * (n_gates * size) + unit
+        a = tl.load(gates + at, inside, 0)
+        b = tl.load(gates + at + size, inside, 0)
+        d = tl.load(gates + at + 2 * size, inside, 0)
+        flat = tl.load(squashed + frame + place, inside, 0)
+        c = tl.load(before + place, inside, 0)
+        d_now = tl.load(d_c + place, inside, 0)
+        if n_gates == 4:  # i, f, g, o
+            e = tl.load(gates + at + 3 * size, inside, 0)
+            d_e = d_h * flat * e * (1 - e)
+            d_now += d_h * e * (1 - flat * flat)
+            if with_peepholes:
+                d_now += d_e * tl.load(peepholes + 2 * size + unit, unit < size, 0)
+            d_a = d_now * d * a * (1 - a)
+            d_b = d_now * c * b * (1 - b)
+            d_d = d_now * a * (1 - d * d)
+            d_now *= b
+            if with_peepholes:
+                d_now += d_a * tl.load(peepholes + unit, unit < size, 0)
+                d_now += d_b * tl.load(peepholes + size + unit, unit < size, 0)
+            tl.store(d_gates + at + 3 * size, d_e, inside)
+        else:  # f, o, g
+            d_b = d_h * flat * b * (1 - b)
+            d_now += d_h * b * (1 - flat * flat)
+            d_a = d_now * (c - d) * a * (1 - a)
+            d_d = d_now * (1 - a) * (1 - d * d)
+            d_now *= a
+        tl.store(d_gates + at, d_a, inside)
+        tl.store(d_gates + at + size, d_b, inside)
+        tl.store(d_gates + at + 2 * size, d_d, inside)
+        tl.store(d_c + place, d_now, inside)
+        _arrive(arrived + tl.program_id(0))
+        t -= 1
 
 
 def run_forward(
@@ -122,19 +192,13 @@ def run_forward(
     weight: torch.Tensor,
     peepholes: torch.Tensor | None,
 ) -> None:
-    """As :func:`asr.model.steps.run_forward`."""
+    """As :func:`asr.model.steps.run_forward`; four rows a unit without peepholes are those of a plain LSTM."""
     h, c = (tensor.contiguous() for tensor in start)
-    n, size = c.numel(), c.shape[1]
-    grid = (triton.cdiv(n, _BLOCK),)
-    with torch.cuda.device_of(gates):
-        for step, gate in enumerate(gates):
-            add_product(gate, h, weight)
-            arrays = gate, c, cells[step], squashed[step], outputs[step]
-            if peepholes is None:
-                _coupled_forward[grid](*arrays, n, size, block=_BLOCK)
-            else:
-                _peephole_forward[grid](gate, peepholes, *arrays[1:], n, size, block=_BLOCK)
-            h, c = outputs[step], cells[step]
+    plan = _Plan(c, weight, peepholes, len(gates))
+    for first, last in plan.launches:
+        _forward[plan.grid](
+            gates, cells, squashed, outputs, h, c, weight, plan.peepholes, plan.arrived(), first, last, len(c), **plan.constants
+        )
 
 
 def run_backward(
@@ -147,20 +211,56 @@ def run_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """As :func:`asr.model.steps.run_backward`."""
     gates, cells, squashed = saved
-    d_gates, d_outputs = torch.empty_like(gates), d_outputs.contiguous()
-    d_h, d_c = torch.zeros_like(first_c), d_c.clone(memory_format=torch.contiguous_format)
-    n, size = d_c.numel(), d_c.shape[1]
-    grid = (triton.cdiv(n, _BLOCK),)
-    with torch.cuda.device_of(gates):
-        for step in range(len(cells) - 1, -1, -1):
-            before = cells[step - 1] if step else first_c.contiguous()
-            arrays = before, squashed[step], d_outputs[step], d_h, d_c, d_gates[step]
-            if peepholes is None:
-                _coupled_backward[grid](gates[step], *arrays, n, size, block=_BLOCK)
-            else:
-                _peephole_backward[grid](gates[step], peepholes, *arrays, n, size, block=_BLOCK)
-            d_h = product(d_gates[step], weight, d_h)
-    return d_gates, d_h, d_c
+    first_c, d_outputs, d_gates = first_c.contiguous(), d_outputs.contiguous(), torch.empty_like(gates)
+    d_c = d_c.clone(memory_format=torch.contiguous_format)
+    plan = _Plan(first_c, weight, peepholes, len(gates))
+    arrays = gates, cells, squashed, first_c, d_outputs, d_c, d_gates, weight, plan.peepholes
+    for first, last in reversed(plan.launches):
+        _backward[plan.grid](*arrays, plan.arrived(), first, last, len(gates), len(first_c), **plan.constants)
+    return d_gates, product(d_gates[0], weight, torch.empty_like(first_c)), d_c
+
+
+class _Plan:
+    """How the work of a layer is divided.
+
+    Parameters
+    ----------
+    state
+        ``(batch, hidden_size)``, of any content.
+    weight, peepholes
+        Of the layer.
+    n_frames
+        Steps.
+    """
+
+    def __init__(self, state: torch.Tensor, weight: torch.Tensor, peepholes: torch.Tensor | None, n_frames: int) -> None:
+        n_batch, size = state.shape
+        units = min(_MOST_UNITS, max(16, triton.next_power_of_2(size)))
+        self.grid = triton.cdiv(n_batch, _ROWS), triton.cdiv(size, units)
+        self.peepholes = weight if peepholes is None else peepholes.contiguous()
+        self.constants: dict[str, Any] = {
+            "size": size,
+            "n_gates": weight.shape[0] // size,
+            "with_peepholes": peepholes is not None,
+            "rows": _ROWS,
+            "units": units,
+            "depth": min(_DEPTH, units),
+        }
+        all_at_once = self.grid[1] == 1 or self.grid[0] * self.grid[1] <= _most_programs(state.device)
+        self.launches = [(0, n_frames)] if all_at_once else [(t, t + 1) for t in range(n_frames)]
+        self._device = state.device
+
+    def arrived(self) -> torch.Tensor:
+        """Return counters of the programs that have done a step, for each share of the rows."""
+        return torch.zeros(self.grid[0], dtype=torch.int32, device=self._device)
+
+
+@functools.cache
+def _most_programs(device: torch.device) -> int:
+    """Programs that can wait for each other: those of both directions of a layer have to be on the GPU at the same time."""
+    if device.type != "cuda":
+        return 0  # Triton's interpreter, which runs one program after the other
+    return torch.cuda.get_device_properties(device).multi_processor_count // 2
 
 
 @functools.cache

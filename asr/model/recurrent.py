@@ -142,6 +142,8 @@ def side_by_side(first: Reading, second: Reading, x: torch.Tensor, n_frames: tor
 
 @functools.cache
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    # Gradients are added up on the stream where their weights were first used; that of the other has to wait, as is meant.
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     return torch.cuda.Stream(device)
 
 
