@@ -15,7 +15,7 @@ frame; ``*`` is the elementwise product. torch has fused kernels for the first t
 
 The others are written here. What does not depend on the step before is done for all steps at once: the input projections, and
 on the way back the products that give the weights' gradients. The loop over time is in :mod:`asr.model.steps`, and its backward
-pass is written out instead of recorded step by step. On a GPU a step is the recurrent product and one kernel beside it.
+pass is written out instead of recorded step by step. On a GPU one kernel takes all steps.
 """
 
 from __future__ import annotations
