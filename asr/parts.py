@@ -13,6 +13,7 @@ import asr
 from asr.config import Config, DecodingConfig
 from asr.config_mapping import from_mapping
 from asr.errors import ConfigError, PackageError
+from asr.files import tidy
 from asr.text import FILE_NAME as TOKENIZER_NAME
 from asr.untrusted import MAX_CARD_BYTES, check_entries, check_name, read_text, read_yaml
 
@@ -33,6 +34,8 @@ def check_parts(folder: Path) -> None:
     PackageError
         Where it has not, naming the file.
     """
+    if not folder.exists():
+        tidy(folder.absolute().parent)  # it may have been moved away by a process that was killed before the new one was there
     if not folder.exists():
         raise PackageError(f"{folder}: no such folder; a model package is a folder that `asr train` wrote, runs/NAME/package")
     if not folder.is_dir():

@@ -119,8 +119,8 @@ def test_states_of_generators_stay_on_the_cpu_where_a_run_goes_on_on_a_gpu(text:
     saved = read_checkpoint(text.parent / "lm.training" / LAST)
     assert saved["stepper"]["random"].device.type == saved["stepper"]["drawing"].device.type == "cpu"
     elsewhere = torch.zeros(1, device="meta")  # any device that is not the CPU
-    stepper: Any = SimpleNamespace(config=config_of(text).lm, rows=SimpleNamespace(table=elsewhere))
-    state = state_on(saved["state"], stepper)
+    stepper: Any = SimpleNamespace(config=config_of(text).lm, rows=SimpleNamespace(table=elsewhere), precision=torch.float32)
+    state = state_on(saved["state"], "float32", stepper)
     assert state is not None
     assert state.layers[0][0].device.type == "meta"
 
@@ -295,6 +295,7 @@ def put(*place: str | int, value: object) -> Callable[[Any], None]:
         (put("position", "window", value=3), "steps are not those of its place, window 3"),
         (put("position", value={}), "it lacks 'epoch'"),
         (put("state", value=[[torch.zeros(1, 2, 3)] * 2]), r"memory has the sizes \[\(1, 2, 3\)\]"),
+        (put("state", value=[[torch.zeros(1, 8, 16, dtype=torch.float16)] * 2]), "memory is float16, expected float32"),
         (put("run", value={}), "cannot be gone on from"),
     ],
 )

@@ -98,6 +98,12 @@ def test_a_failed_write_leaves_the_old_package(
     assert [path.name for path in package.parent.iterdir()] == ["package"]
 
 
+def test_a_package_that_a_killed_process_moved_away_is_put_back(package: Path) -> None:
+    package.rename(package.with_name(f".{package.name}.abcdefgh.asr-old"))
+    assert read_package(package).config.name == "tiny"
+    assert [path.name for path in package.parent.iterdir()] == ["package"]
+
+
 def test_other_folders_are_not_replaced(config: Config, model: SpeechModel, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").write_text("dear diary")

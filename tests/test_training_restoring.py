@@ -241,6 +241,7 @@ def test_weights_that_are_no_numbers_are_not_blamed_on_the_learning_rate(
 def test_a_lost_package_is_said_and_made_anew(
     again: Callable[..., Config], run: Path, lost: str, override: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    (run / ".package.abcdefgh.asr-part").mkdir()  # a kill while it was written
     file = run / "package" / "model.safetensors"
     if lost == "all":
         shutil.rmtree(run / "package")
@@ -255,6 +256,7 @@ def test_a_lost_package_is_said_and_made_anew(
     assert str(run / "package") in caplog.text
     assert ("the best of those to come takes its place" in caplog.text) == (override == MORE)
     assert ("made anew of the run's last weights" in caplog.text) == (override != MORE)
+    assert not list(run.glob("*.asr-part"))
     package = read_package(run / "package")
     assert package.facts["epoch"] == (3 if override == MORE else 2)
     named = {name.removeprefix("model."): tensor for name, tensor in weights(again()).items() if name.startswith("model.")}

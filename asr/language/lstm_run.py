@@ -136,7 +136,7 @@ def find_run(working: Path, record: RunRecord, stepper: Stepper, n_windows: int,
         if not _compare(working, before, record):
             position.best, position.stale = math.inf, 0
         stepper.load_state_dict(content["stepper"])
-        position.state = _state(content["state"], stepper)
+        position.state = _state(content["state"], before.precision, stepper)
         if not 0 <= position.window <= n_windows or stepper.n_steps != position.epoch * n_windows + position.window:
             raise ValueError(f"{stepper.n_steps} steps are not those of its place, window {position.window} of {n_windows}")
         if not 0 <= position.stale <= stepper.n_steps:
@@ -175,16 +175,20 @@ def _name(key: str) -> str:
     return key if key == "seed" else f"lm.{key}"
 
 
-def _state(layers: Any, stepper: Stepper) -> State | None:
-    """Return what the network remembers, on its device."""
+def _state(layers: Any, precision: str, stepper: Stepper) -> State | None:
+    """Return what the network remembers, on its device; it was computed in float32 or in the given precision."""
     if layers is None:
         return None
     config, device = stepper.config, stepper.rows.table.device
-    state = State(tuple((h.to(device), c.to(device)) for h, c in layers))
-    sizes = {tuple(tensor.shape) for pair in state.layers for tensor in pair}
-    if len(state.layers) != config.layers or sizes != {(1, config.rows, config.hidden_size)}:
-        raise ValueError(f"the network's memory has the sizes {sorted(sizes)} in {len(state.layers)} layers")
-    return state
+    tensors = [tensor for pair in layers for tensor in pair]
+    sizes = {tuple(tensor.shape) for tensor in tensors}
+    if len(layers) != config.layers or sizes != {(1, config.rows, config.hidden_size)}:
+        raise ValueError(f"the network's memory has the sizes {sorted(sizes)} in {len(layers)} layers")
+    types = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors}
+    if not types <= {"float32", precision}:
+        raise ValueError(f"the network's memory is {', '.join(sorted(types))}, expected float32 or {precision}")
+    exact = stepper.precision == torch.float32
+    return State(tuple(tuple(t.to(device, torch.float32 if exact else t.dtype) for t in (h, c)) for h, c in layers))
 
 
 class Interruption:

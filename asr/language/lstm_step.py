@@ -213,6 +213,8 @@ class Stepper:
             It is of another network, or no state.
         """
         self.network.load_state_dict(state["network"])
+        for name, tensor in self.network.state_dict().items():
+            check_like(name, state["network"][name], tensor)
         load_optimiser(self.optimizer, state["optimizer"], {p: name for name, p in self.network.named_parameters()})
         self.rows.load_state_dict(state["rows"])
         self.n_steps = int(state["n_steps"])

@@ -117,7 +117,7 @@ def run_to_end(config: Config | LstmTraining, folder: Path) -> int:
     return train_lstm(replace(config, output=str(folder / "lm")))
 
 
-STOPS: dict[str, tuple[int, int]] = {"train": (6, 8), "lm": (40, 45)}
+STOPS: dict[str, tuple[int, int]] = {"train": (11, 13), "lm": (40, 45)}
 """Steps in which the runs are stopped, counted by those of each start from 1."""
 
 
