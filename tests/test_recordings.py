@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from pathlib import Path
 
@@ -156,6 +157,7 @@ def with_hole(content: bytes, n_bytes: int) -> bytes:
         pytest.param(written(LONG, "MP3"), id="mp3"),
         pytest.param(written(LONG, "FLAC"), id="flac"),
         pytest.param(written(LONG, "OGG", "OPUS"), id="opus"),
+        pytest.param(written(LONG, "OGG", "VORBIS"), id="vorbis"),
     ],
 )
 def test_reading_goes_on_behind_a_hole(content: bytes) -> None:
@@ -172,7 +174,7 @@ def test_reading_goes_on_behind_a_hole(content: bytes) -> None:
     assert likeness > 0.95
     assert start_s <= (len(whole) - n_same) / SAMPLE_RATE + 0.1
     assert len(losses) == 1
-    assert "s could be read" in losses[0]
+    assert re.search(r"; \d\.\d\d (of \d\.\d\d )?s could be read", losses[0])
     streamed = np.concatenate(list(stream_audio(damaged, SAMPLE_RATE, lose=losses.append)))
     assert len(streamed) == pytest.approx(len(waveform), abs=10)
 
@@ -220,7 +222,7 @@ def test_the_default_track_is_read_and_the_others_are_told_of() -> None:
     waveform = load_audio(RECORDINGS / "tracks.mka", SAMPLE_RATE, tell=notices.append)
     assert place(waveform)[1] > 0.95
     (notice,) = notices
-    assert notice.startswith("holds 2 audio tracks (track 0 ger; track 1 eng); track 1 eng is read, --track N")
+    assert notice.startswith("holds 2 audio tracks (track 0 ger; track 1 eng); track 1 eng is read; ")
     for track, voice in enumerate((OTHER, VOICE)):
         assert place(read(RECORDINGS / "tracks.mka", track=track), voice)[1] > 0.9
     with pytest.raises(AudioError, match=r"tracks\.mka: has no audio track 2; it has track 0 ger; track 1 eng"):

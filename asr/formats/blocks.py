@@ -188,7 +188,9 @@ def open_link(file: GuardedFile, link: Link, reading: Reading) -> Iterator[Sound
     with open_container(part, why, quiet, ignore_length=link.length == "unknown") as container:
         yield container
         if link.hole is not None and reading.lose is not None:
-            reading.lose(f"{missing}; {container.read_s:.2f} s could be read")
+            promised_s = container.promised_s()
+            of = "" if promised_s is None else f" of {promised_s:.2f}"
+            reading.lose(f"{missing}; {container.read_s:.2f}{of} s could be read")
 
 
 def _unnamed(error: AudioError, name: str) -> str:

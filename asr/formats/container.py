@@ -178,7 +178,7 @@ class Container:
         elif not self.read_s and self._pending:
             raise AudioError(f"{name}: is truncated, corrupt or no audio file (PyAV: {self._pending[0][1]})")
         present_s, whole = timeline.position_s - timeline.start_s, True
-        if (promised_s := self._promised_s()) is not None:
+        if (promised_s := self.promised_s()) is not None:
             whole = self._reading.check_length(round(present_s * rate), round(promised_s * rate), rate, name)
         elif (whole_s := self._whole_s()) and self._end_s()[1] < whole_s * (1 - _TRUNCATED_SHARE) - _CONTAINER_ERR_S:
             what = f"is truncated: its time stamps end at {self._end_s()[0]:.2f} s, its header promises {whole_s:.2f} s"
@@ -195,7 +195,7 @@ class Container:
             others = f" and {len(gaps) - _MOST_TOLD} other places" if len(gaps) > _MOST_TOLD else ""
             self._reading.tell(f"its time stamps leave gaps, taken for silence, from {places}{others}")
 
-    def _promised_s(self) -> float | None:
+    def promised_s(self) -> float | None:
         """Return the length of the sound that the header states; None where it states none."""
         if self._container.format.name not in _OWN_LENGTH or not self._audio.duration or not self._audio.time_base:
             return None
@@ -338,10 +338,8 @@ def _choose_track(container: Any, name: str, reading: Reading) -> Any:
     if chosen not in known:
         raise AudioError(f"{name}: its audio is coded in a way that is not known; it may be corrupt")
     if reading.track is None and len(tracks) > 1 and reading.tell is not None:
-        listing = "; ".join(map(_describe, tracks))
-        reading.tell(
-            f"holds {len(tracks)} audio tracks ({listing}); {_describe(chosen)} is read, --track N (track=N) takes another"
-        )
+        listing, read = "; ".join(map(_describe, tracks)), _describe(chosen)
+        reading.tell(f"holds {len(tracks)} audio tracks ({listing}); {read} is read; `asr transcribe --track N` takes another")
     return chosen
 
 
