@@ -13,6 +13,7 @@ from asr.errors import AudioError
 from asr.formats.file import GuardedFile, Reading, library_at_work
 from asr.formats.links import is_placeholder
 from asr.formats.timeline import Timeline
+from asr.formats.tracks import choose_track
 from asr.interrupts import deferred
 from asr.waveform import check_rate
 
@@ -300,7 +301,7 @@ def open_container(file: GuardedFile, why: str, reading: Reading, *, ignore_leng
             opened = av.open(file, mode="r", options=options, metadata_errors="ignore")
         with opened as container:
             file.check()
-            yield Container(file, reading, container, _choose_track(container, file.name, reading), guessed=guessed)
+            yield Container(file, reading, container, choose_track(container, file.name, reading), guessed=guessed)
     except (av.error.FFmpegError, ValueError) as error:
         file.check()
         if isinstance(error, MemoryError):
@@ -317,35 +318,3 @@ def _check_head(file: GuardedFile, reading: Reading) -> bool:
             reading.damaged(file.name, f"is truncated: its header promises {promised} bytes, {there} are there")
     file.seek(0)
     return head.startswith(_MATROSKA) and not any(mark in head for mark in _MATROSKA_DURATION)
-
-
-def _choose_track(container: Any, name: str, reading: Reading) -> Any:
-    """Return the track that was asked for, or that the file marks as the default, or else the first."""
-    from av.stream import Disposition
-
-    tracks = container.streams.audio
-    if not tracks:
-        raise AudioError(f"{name}: holds no audio stream; it may be truncated")
-    known = [track for track in tracks if track.codec_context is not None]
-    if reading.track is not None:
-        if not 0 <= reading.track < len(tracks):
-            there = "; ".join(map(_describe, tracks)) if len(tracks) > 1 else "track 0 alone"
-            raise AudioError(f"{name}: has no audio track {reading.track}; it has {there}")
-        chosen = tracks[reading.track]
-    else:
-        defaults = [track for track in known if track.disposition & Disposition.default]
-        chosen = next(iter(defaults or known), None)
-    if chosen not in known:
-        raise AudioError(f"{name}: its audio is coded in a way that is not known; it may be corrupt")
-    if reading.track is None and len(tracks) > 1 and reading.tell is not None:
-        listing, read = "; ".join(map(_describe, tracks)), _describe(chosen)
-        reading.tell(f"holds {len(tracks)} audio tracks ({listing}); {read} is read; `asr transcribe --track N` takes another")
-    return chosen
-
-
-def _describe(track: Any) -> str:
-    """Return the number of a track, its language and its title."""
-    number = next(place for place, other in enumerate(track.container.streams.audio) if other.index == track.index)
-    known = [track.metadata.get(key) for key in ("language", "title")]
-    named = " ".join(value for value in known if value and value != "und")
-    return f"track {number}" + (f" {named}" if named else "")
