@@ -191,7 +191,15 @@ def best(checkpoint: dict[str, Any]) -> None:
 
 
 def loops(checkpoint: dict[str, Any]) -> None:
-    checkpoint["loops"]["fit_loop"] = {"epoch_loop.state_dict": 3}
+    checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"] = 3
+
+
+def no_loops(checkpoint: dict[str, Any]) -> None:
+    checkpoint["loops"]["fit_loop"] = {}
+
+
+def batches(checkpoint: dict[str, Any]) -> None:
+    checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["completed"] = 10**9
 
 
 @pytest.mark.parametrize(
@@ -207,7 +215,9 @@ def loops(checkpoint: dict[str, Any]) -> None:
         (fewer_parameters, "the optimiser's params is"),
         (schedule, "its schedule is at step 3, its weights at step"),
         (best, "could not convert string to float"),
-        (loops, "last.ckpt: cannot be gone on from"),
+        (loops, r"last\.ckpt: cannot be gone on from"),
+        (no_loops, r"last\.ckpt: cannot be read as a checkpoint \(KeyError"),
+        (batches, "steps are not those of"),
     ],
 )
 def test_what_does_not_fit_is_named(

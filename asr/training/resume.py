@@ -202,7 +202,12 @@ def _check_counts(path: Path, checkpoint: Mapping[str, Any], epoch_batches: int)
     try:
         epoch, step, done = checkpoint["epoch"], checkpoint["global_step"], checkpoint["SpeechData"]["batches_done"]
         fits = 0 <= done < epoch_batches and step == (epoch + (done == 0)) * epoch_batches + done
-    except (KeyError, TypeError, ValueError) as error:
+        loops = checkpoint["loops"]["fit_loop"]
+        batches, epochs = loops["epoch_loop.batch_progress"]["current"], loops["epoch_progress"]["current"]
+        steps = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]
+        fits &= all(0 <= count <= epoch_batches for count in batches.values()) and steps["completed"] == step
+        fits &= all(epoch <= count <= epoch + 1 for count in epochs.values())
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error})") from None
     if not fits:
         raise DataError(
