@@ -186,6 +186,10 @@ def schedule(checkpoint: dict[str, Any]) -> None:
     checkpoint["lr_schedulers"][0]["last_epoch"] = 3
 
 
+def schedule_s_type(checkpoint: dict[str, Any]) -> None:
+    checkpoint["lr_schedulers"][0]["_step_count"] = {}
+
+
 def best(checkpoint: dict[str, Any]) -> None:
     checkpoint["callbacks"]["Checkpoints"]["best_wer"] = "good"
 
@@ -214,6 +218,7 @@ def batches(checkpoint: dict[str, Any]) -> None:
         (no_moments, "not enough values"),
         (fewer_parameters, "the optimiser's params is"),
         (schedule, "its schedule is at step 3, its weights at step"),
+        (schedule_s_type, "the schedule's _step_count is {}"),
         (best, "could not convert string to float"),
         (loops, r"last\.ckpt: cannot be gone on from"),
         (no_loops, r"last\.ckpt: cannot be read as a checkpoint \(KeyError"),

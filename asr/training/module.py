@@ -231,7 +231,7 @@ class SpeechModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let a run begin to average, or cease to, where it is resumed, and keep the package that it started from."""
         self.origin = resumed_origin(checkpoint.get(ORIGIN), self.config)
-        self.trained_s = checkpoint.get(TRAINED, 0.0)
+        self.trained_s = float(checkpoint[TRAINED])
         state = checkpoint["state_dict"]
         if self.average is None:
             checkpoint["state_dict"] = {name: state[name] for name in state if not name.startswith("average.")}

@@ -63,6 +63,9 @@ def _check_optimiser(checkpoint: Mapping[str, Any], module: SpeechModule) -> Non
     load_optimiser(optimizer, state, {parameter: name for name, parameter in module.named_parameters()})
     if progress["base_lrs"] != schedule.base_lrs:
         raise ValueError(f"the schedule's peak is {progress['base_lrs']}, expected {schedule.base_lrs}")
+    for key, value in schedule.state_dict().items():
+        if type(progress[key]) is not type(value):
+            raise ValueError(f"the schedule's {key} is {progress[key]!r}")
     schedule.load_state_dict(progress)
     if schedule.last_epoch != checkpoint["global_step"]:
         raise ValueError(f"its schedule is at step {schedule.last_epoch}, its weights at step {checkpoint['global_step']}")
