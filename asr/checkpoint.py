@@ -53,7 +53,10 @@ def write_checkpoint(folder: Path, content: Mapping[str, Any]) -> None:
         )
     with replacing(path) as stream:
         hashing = _Hashing(stream)
-        torch.save(dict(content), hashing)  # type: ignore[arg-type]
+        try:
+            torch.save(dict(content), hashing)  # type: ignore[arg-type]
+        except RuntimeError as error:
+            raise hashing.failure or error from None  # torch says nothing of a full disk but that it is at a wrong place
         stream.seek(-len(_NO_LENGTH), os.SEEK_END)
         stream.write(_LENGTH + _MARK + hashing.digest.hexdigest().encode())
         if path.exists():
@@ -178,15 +181,20 @@ def load_optimiser(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], n
 
 
 class _Hashing:
-    """A file to write to, with the hash of what was written."""
+    """A file to write to, with the hash of what was written, and why more could not be."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
         self.digest = hashlib.sha256()
+        self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
         self.digest.update(data)
-        return self.stream.write(data)
+        try:
+            return self.stream.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
 
     def flush(self) -> None:
         self.stream.flush()

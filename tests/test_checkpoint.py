@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from asr.checkpoint import LAST, PREVIOUS, last_checkpoint, read_checkpoint, write_checkpoint
-from asr.errors import DataError, TrainingDiverged
+from asr.errors import DataError, StorageError, TrainingDiverged
 
 
 def content(number: int) -> dict[str, Any]:
@@ -114,3 +115,15 @@ def test_a_file_system_without_links(folder: Path, monkeypatch: pytest.MonkeyPat
     write_checkpoint(folder, content(3))
     assert read_checkpoint(folder / PREVIOUS)["number"] == 2
     assert number_of(folder) == 3
+
+
+def test_a_full_disk_is_named_and_the_last_ones_stay(folder: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=rf"{LAST}: cannot be written: File too large"):
+            write_checkpoint(folder, {"weight": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(os.listdir(folder)) == [LAST, PREVIOUS]
+    assert number_of(folder) == 2

@@ -17,7 +17,7 @@ from asr.checkpoint import LAST, read_checkpoint, write_checkpoint
 from asr.errors import PackageError, StorageError
 from asr.package import read_package, weights_hash
 from asr.training.module import SpeechModule
-from asr.training.processes import any_process, lost_another
+from asr.training.processes import any_process
 from asr.training.resume import RUN, RunRecord
 
 logger = logging.getLogger(__name__)
@@ -209,13 +209,8 @@ class Checkpoints(Callback):
 
     def save_last(self, trainer: Trainer) -> None:
         """Write ``last.ckpt`` whole, or leave the one before."""
-        path = self.folder / LAST
         try:
-            trainer.save_checkpoint(path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            if isinstance(error, RuntimeError) and lost_another(error):
-                raise
-            raise StorageError(
-                f"cannot write {path}: {error}. The checkpoint before it is kept; free some space and go on."
-            ) from error
+            trainer.save_checkpoint(self.folder / LAST)
+        except StorageError as error:
+            raise StorageError(f"{error}. The checkpoint before it is kept; free some space and go on.") from error
         self.saved_at = time.monotonic()
