@@ -1,13 +1,16 @@
-"""Ctrl-C while a C library is at work that reads through functions of ours."""
+"""Ctrl-C and SIGTERM: how long work saves first, and waits for a C library that reads through functions of ours."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -44,3 +47,41 @@ def deferred() -> Iterator[None]:
             handler = handlers[number]
             if callable(handler):
                 handler(number, None)
+
+
+class Interruption:
+    """Whether the user has asked to stop: by SIGINT or SIGTERM once, to save first; a second SIGINT stops at once.
+
+    A second SIGTERM changes nothing: it comes twice where a group of processes has it, and one passes it on.
+
+    Parameters
+    ----------
+    unit
+        After which work ends, for the message.
+
+    Attributes
+    ----------
+    requested
+        Whether it was asked for inside :meth:`watch`.
+    """
+
+    def __init__(self, unit: str) -> None:
+        self.requested = False
+        self._unit = unit
+
+    @contextmanager
+    def watch(self) -> Iterator[Interruption]:
+        """Listen for the signals inside the block."""
+        before = {number: signal.signal(number, self._request) for number in _SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if not self.requested:
+            self.requested = True
+            logger.info(f"stopping after this {self._unit}; press Ctrl-C again to stop without saving")
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt

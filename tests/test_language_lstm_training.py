@@ -147,6 +147,20 @@ def test_second_interrupt_stops_at_once(text: Path, monkeypatch: pytest.MonkeyPa
     assert not (text.parent / "lm.training" / LAST).exists()
 
 
+def test_sigterm_may_come_twice(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a group of processes has it, and one passes it on: the run still saves and ends."""
+    original = Stepper.step
+
+    def twice(*args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args)
+
+    monkeypatch.setattr(Stepper, "step", twice)
+    assert train_lstm(config_of(text)) == 130
+    assert (text.parent / "lm.training" / LAST).exists()
+
+
 @pytest.mark.parametrize("step", [9, 40])
 def test_killed_run_goes_on_from_its_last_checkpoint(text: Path, step: int) -> None:
     """SIGKILL in a step leaves no time to save; what is trained again comes to the same weights."""

@@ -1,16 +1,13 @@
-"""What a run keeps on the disk to go on from, and how it is asked to stop."""
+"""What a run keeps on the disk to go on from."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import math
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -189,26 +186,3 @@ def _state(layers: Any, precision: str, stepper: Stepper) -> State | None:
         raise ValueError(f"the network's memory is {', '.join(sorted(types))}, expected float32 or {precision}")
     exact = stepper.precision == torch.float32
     return State(tuple(tuple(t.to(device, torch.float32 if exact else t.dtype) for t in (h, c)) for h, c in layers))
-
-
-class Interruption:
-    """Whether the user has asked to stop: by SIGINT or SIGTERM once, to save first; a second SIGINT stops at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        logger.info("stopping after this step; press Ctrl-C again to stop without saving")
-
-    @contextmanager
-    def watch(self) -> Iterator[Interruption]:
-        """Listen for the signals inside the block."""
-        before = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -17,11 +17,12 @@ from asr.checkpoint import LAST
 from asr.data.progress import Progress
 from asr.errors import ConfigError, PackageError
 from asr.files import locked, remove_folder, replacing_folder, tidy
+from asr.interrupts import Interruption
 from asr.language.config import LstmConfig, LstmTraining
 from asr.language.lstm import LstmModel, LstmNetwork
 from asr.language.lstm_data import as_rows
 from asr.language.lstm_package import write_lstm
-from asr.language.lstm_run import Interruption, Position, RunRecord, find_run, save_run
+from asr.language.lstm_run import Position, RunRecord, find_run, save_run
 from asr.language.lstm_step import Stepper
 from asr.language.lstm_text import TrainingText, read_training_text
 from asr.language.memory import peak_memory_gib
@@ -157,7 +158,10 @@ class Run:
         """Train to the end and return true, or false where the user stopped it; the checkpoint is then written."""
         self.saved_at = time.monotonic()
         total = self.n_windows * self.config.lm.rows * self.config.lm.steps * self.config.lm.epochs
-        with Interruption().watch() as interruption, _Display(total, self._n_done(), self.text.units.name) as display:
+        with (
+            Interruption("step").watch() as interruption,
+            _Display(total, self._n_done(), self.text.units.name) as display,
+        ):
             while self.position.epoch < self.config.lm.epochs:
                 if not self._train_epoch(interruption, display):
                     save_run(self.working, self.record, self.stepper, self.position)

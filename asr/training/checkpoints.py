@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -15,6 +14,7 @@ from lightning.pytorch.plugins import CheckpointIO
 
 from asr.checkpoint import LAST, read_checkpoint, write_checkpoint
 from asr.errors import PackageError, StorageError
+from asr.interrupts import Interruption
 from asr.package import read_package, weights_hash
 from asr.training.module import SpeechModule
 from asr.training.processes import any_process
@@ -99,9 +99,9 @@ class Checkpoints(Callback):
         self.comparable = comparable
         self.began = False
         self.forget_best()
-        self.stop_requested = False
+        self.interruption = Interruption("batch")
+        self._watching = ExitStack()
         self.saved_at = time.monotonic()
-        self._handlers: dict[int, Any] = {}
 
     def forget_best(self) -> None:
         """Let the best epoch be chosen among those to come."""
@@ -159,21 +159,11 @@ class Checkpoints(Callback):
             self.forget_best()
 
         # Later than Lightning sets its own, which speaks to the other processes out of the handler and so can block them all.
-        def request_stop(number: int, frame: FrameType | None) -> None:
-            if self.stop_requested:
-                if number == signal.SIGINT:
-                    raise KeyboardInterrupt
-                return  # SIGTERM comes twice where a group of processes has it, and one passes it on
-            self.stop_requested = True
-            logger.info("stopping after this batch; press Ctrl-C again to stop without saving")
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, request_stop)
+        self._watching.enter_context(self.interruption.watch())
         self.saved_at = time.monotonic()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        while self._handlers:
-            signal.signal(*self._handlers.popitem())
+        self._watching.close()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -182,7 +172,7 @@ class Checkpoints(Callback):
             trainer.check_val_every_n_epoch = 1
         due = self.minutes > 0 and time.monotonic() - self.saved_at > 60 * self.minutes
         # The decisions are not kept: a request that comes while they are made would be lost.
-        due, stop = any_process(trainer, due), any_process(trainer, self.stop_requested)
+        due, stop = any_process(trainer, due), any_process(trainer, self.interruption.requested)
         if trainer.is_last_batch:  # the epoch is validated and ends first: a run is resumed in an epoch, or before one
             return
         if due or stop:
@@ -203,7 +193,7 @@ class Checkpoints(Callback):
         if not self.has_dev and trainer.is_global_zero:
             self._write(pl_module)
         self.save_last(trainer)
-        stop = any_process(trainer, self.stop_requested)
+        stop = any_process(trainer, self.interruption.requested)
         if stop and trainer.current_epoch + 1 != trainer.max_epochs:
             raise Stopped
 
