@@ -24,6 +24,7 @@ from asr.audio import load_audio
 from asr.cli import main
 from asr.data.manifest import read_manifest
 from asr.data.progress import Progress
+from asr.data.spoken import Choice, _Sentences
 from asr.data.validate import read_synthesisers
 from asr.errors import ConfigError, TextError
 from asr.speech import make_synthesiser
@@ -173,6 +174,17 @@ def test_texts_without_anything_to_say(prepare: Prepare, tmp_path: Path, capsys:
     (tmp_path / "short.txt").write_text("one two three\n")
     assert prepare("--hours", 1, text="short.txt") == 2
     assert "no sentence could be spoken in 1 to 20 s" in capsys.readouterr().err
+
+
+def test_a_block_without_speech_is_not_taken_for_the_whole_text(prepare: Prepare, tmp_path: Path) -> None:
+    """Not even where the rest of the text is in hand by then, as it is the sooner the more processes speak."""
+    texts = [sentence(index) for index in range(300)]
+    ordered = list(_Sentences(lambda: iter([*texts, *(f"unsayable {text}" for text in texts)]), Choice([""]), repeat=False))
+    first = [text for text in ordered if text.startswith("unsayable")][:20]
+    rest = [text for text in ordered[ordered.index(first[-1]) :] if not text.startswith("unsayable")][:25]
+    (tmp_path / "text.txt").write_text("\n".join(first + rest))
+    assert prepare("--jobs", 2) == 0
+    assert [cut.supervisions[0].text for cut in read_manifest("spoken/all", "data/manifests")] == rest
 
 
 def test_synthesisers_take_turns_and_those_with_state_begin_each_block_afresh(prepare: Prepare) -> None:

@@ -118,6 +118,9 @@ def test_utterances_that_cannot_be_trained_on_are_named(corpus: Path, tmp_path: 
     assert "odd-000: transcript too long for the audio: 45 tokens need 45 output frames" in text
     report = [json.loads(line) for line in (tmp_path / "run" / "left-out.jsonl").read_text().splitlines()]
     assert [item["id"] for item in report] == ["odd-000", "odd-002"]
+    (tmp_path / "run" / "last.ckpt").unlink()  # begun anew, with other utterances
+    assert train(small_config(corpus, tmp_path / "run", "trainer.epochs=1")) == 0
+    assert not (tmp_path / "run" / "left-out.jsonl").exists()
 
 
 def test_utterances_that_cannot_be_fitted_are_no_part_of_the_loss_on_dev(

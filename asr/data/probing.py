@@ -79,7 +79,7 @@ def probe_all(
         Progress(name, len(missing), "files", sys.stderr) as progress,
     ):
         try:
-            results = pool.map(look, missing, [wanted[audio] for audio in missing], chunksize=8)
+            results = pool.map(look, missing, [wanted[audio] for audio in missing])
             for audio, probed in zip(missing, results, strict=True):
                 progress.advance(1)
                 found[audio] = probed

@@ -217,7 +217,7 @@ def _speak(
                     break
             if amount.reached(total_s, n_spoken):
                 break
-            if n_spoken == 0 and sentences.rounds:
+            if n_spoken == 0 and sentences.all_are_in(block.number):
                 raise DataError(f"{corpus}: no sentence could be spoken in {choice.seconds[0]:g} to {choice.seconds[1]:g} s")
     if block is not None:
         _remove_unfinished(folder, block.number)
@@ -239,7 +239,12 @@ class _Sentences:
         self._choice = choice
         self._repeat = repeat
         self._counts: Counter[str] = Counter()
-        self.rounds = 0
+        self._n_different = math.inf  # not known before the end is first reached
+        self._rounds = 0
+
+    def all_are_in(self, block: int) -> bool:
+        """Say whether each sentence is in a block of this number, or in one before."""
+        return (block + 1) * _BLOCK >= self._n_different
 
     def __iter__(self) -> Iterator[str]:
         """Yield each sentence once, or in rounds without end.
@@ -249,7 +254,7 @@ class _Sentences:
         DataError
             There is none.
         """
-        while self.rounds == 0 or self._repeat:
+        while self._rounds == 0 or self._repeat:
             n_before = self._counts["spoken"]
             for text in self._once():
                 self._counts["spoken"] += 1
@@ -259,7 +264,8 @@ class _Sentences:
                 raise DataError(
                     f"no sentence of {least} to {most} words can be spoken" + "".join(f"; {t}" for t in self.left_out())
                 )
-            self.rounds += 1
+            self._rounds += 1
+            self._n_different = min(self._n_different, self._counts["spoken"])
 
     def left_out(self) -> list[str]:
         """Return what was left out of the text, and why, one line for each reason."""

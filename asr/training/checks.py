@@ -121,7 +121,7 @@ def leave_out_untrainable(
     cuts
         Training utterances.
     report
-        JSONL file for the utterances left out; None writes none.
+        JSONL file for the utterances left out, which goes where none are; None writes none.
 
     Raises
     ------
@@ -130,6 +130,8 @@ def leave_out_untrainable(
     """
     faults = {cut.id: fault for cut in cuts if (fault := find_fault(cut, config, tokenizer, model))}
     if not faults:
+        if report is not None:
+            report.unlink(missing_ok=True)  # of an earlier start, with other utterances
         return cuts
     if report is not None:
         with replacing(report) as file:
