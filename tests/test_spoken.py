@@ -149,6 +149,16 @@ def test_more_is_added_and_other_plans_are_refused(
     assert prepare("--utterances", 30) == 2
 
 
+def test_more_is_added_where_the_text_had_ended_within_a_block(prepare: Prepare, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("".join(f"{sentence(index)}\n" for index in range(7)))
+    assert prepare() == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("data/raw/**/*.flac")}
+    assert len(before) == 7
+    assert prepare("--utterances", 10) == 0
+    assert len(read_manifest("spoken/all", "data/manifests")) == 10
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in tmp_path.glob("data/raw/**/*.flac")}.items()
+
+
 def test_what_a_text_holds_is_spoken_or_counted(prepare: Prepare, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = ["Two words", "", "in 1984 it was so", "half & half of it", "Ça  va, “bien” — n’est-ce pas?", "ALL OF THIS IS LOUD"]
     lines += ["ALL OF THIS IS LOUD", sentence(1, 46), sentence(2, 45), f"so long {'a' * 900}", "this is unsayable so far"]

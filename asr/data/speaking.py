@@ -103,7 +103,7 @@ class Speakers:
     """
 
     def __init__(self, n_processes: int | None = None) -> None:
-        self.n_processes = n_processes or _n_processors()
+        self.n_processes = n_processes or count_processors()
         self._of_thread = threading.local()
         self._lock = threading.Lock()
         self._all: set[_Process] = set()
@@ -187,7 +187,8 @@ class Speakers:
         process.end()
 
 
-def _n_processors() -> int:
+def count_processors() -> int:
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

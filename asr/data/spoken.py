@@ -92,9 +92,9 @@ class _Block:
     texts: list[str]
     speakers: list[str]
 
-    @property
-    def digest(self) -> str:
-        return hashlib.blake2b("\n".join(take.file for take in self.takes).encode(), digest_size=8).hexdigest()
+    def digest(self, n_takes: int) -> str:
+        """Return what tells so many takes, from the first one on, from others."""
+        return hashlib.blake2b("\n".join(take.file for take in self.takes[:n_takes]).encode(), digest_size=8).hexdigest()
 
 
 def prepare_spoken(
@@ -206,7 +206,9 @@ def _speak(
             if stood:
                 progress.resume(sum(map(counted, spoken)))
             else:
-                _write_json(block.folder / _RECORD, {"digest": block.digest, "spoken": [asdict(one) for one in spoken]})
+                _write_json(
+                    block.folder / _RECORD, {"digest": block.digest(len(spoken)), "spoken": [asdict(one) for one in spoken]}
+                )
             if block.number == 0:
                 _write_made_by(folder, choice, voices)
             for index, one in enumerate(spoken):
@@ -371,20 +373,23 @@ def _speak_block(block: _Block, speakers: Speakers, on_spoken: Callable[[Spoken]
 
 
 def _standing(block: _Block) -> list[Spoken] | None:
-    """Return what a block's record says; nothing where there is none, or where recordings are missing."""
+    """Return what a block's record says; nothing where there is none, or where recordings are missing.
+
+    Those of the last block are, where the text ended in it and is now spoken again.
+    """
     try:
         record = json.loads((block.folder / _RECORD).read_bytes())
         spoken = [Spoken(**one) for one in record["spoken"]]
         digest = record["digest"]
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    if digest != block.digest:
+    if digest != block.digest(len(spoken)):
         raise DataError(
             f"{block.folder.parent}: holds speech of another text, of other settings or by another version of a synthesiser "
             f"({_MADE_BY} in it says which); choose another --name or --out, or remove the folder"
         )
-    there = [one.refusal or (block.folder / take.file).is_file() for take, one in zip(block.takes, spoken, strict=True)]
-    return spoken if all(there) else None
+    there = [one.refusal or (block.folder / take.file).is_file() for take, one in zip(block.takes, spoken, strict=False)]
+    return spoken if len(there) == len(block.takes) and all(there) else None
 
 
 def _utterance(block: _Block, index: int) -> Utterance:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.data.progress import Progress
-from asr.data.speaking import Speakers, Take
+from asr.data.speaking import Speakers, Take, count_processors
 from asr.data.validate import PartSummary, Utterance, write_part
 from asr.errors import DataError
 from asr.speech import espeak
@@ -97,7 +96,7 @@ def prepare(
     seed
         Decides everything.
     n_processes
-        Processes that speak; by default one for each processor, four at most.
+        Processes that speak; by default one for each processor that this process may use, four at most.
     skip_invalid, decode, n_threads
         As for :func:`asr.data.validate.write_part`.
 
@@ -177,7 +176,7 @@ def _speak_all(takes: Sequence[Take], folder: Path, n_processes: int | None) -> 
     """Speak what is missing, in chunks, each by a fresh process from its first utterance on."""
     chunks = [takes[start : start + _CHUNK] for start in range(0, len(takes), _CHUNK)]
     chunks = [chunk for chunk in chunks if not all((folder / take.file).exists() for take in chunk)]
-    speakers = Speakers(n_processes or min(4, os.cpu_count() or 1))
+    speakers = Speakers(n_processes or min(4, count_processors()))
     with Progress(f"synthetic/{folder.name}", sum(map(len, chunks)), "utterances", sys.stderr) as progress:
 
         def speak(chunk: Sequence[Take]) -> None:

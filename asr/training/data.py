@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from asr.data.batches import SpeechLoader, TrainingLoader, evaluation_loader, tr
 from asr.data.chain import build_chain
 from asr.data.order import TrainingOrder
 from asr.data.reading import AudioMemory
+from asr.data.speaking import count_processors
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -144,5 +144,4 @@ def count_workers(config: Config, on_gpu: bool) -> int:
         return config.trainer.workers
     if not on_gpu:
         return 0
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, n_cores // config.trainer.devices - 1)
+    return max(1, count_processors() // config.trainer.devices - 1)
