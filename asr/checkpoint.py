@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from asr.errors import DataError, TrainingDiverged
+from asr.errors import DataError, TrainingDiverged, lacks_memory
 from asr.files import keep_as, replacing, sync
 
 logger = logging.getLogger(__name__)
@@ -122,6 +122,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if (name := _not_finite(content)) is not None:
             raise ValueError(f"{name} holds NaN or infinity")
     except Exception as error:  # torch raises many kinds for what it cannot read
+        if lacks_memory(error):
+            raise
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
         raise DataError(f"{path}: cannot be read as a checkpoint ({reason})") from None
     return content

@@ -127,3 +127,14 @@ def test_a_full_disk_is_named_and_the_last_ones_stay(folder: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert sorted(os.listdir(folder)) == [LAST, PREVIOUS]
     assert number_of(folder) == 2
+
+
+def test_a_lack_of_memory_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*args: Any, **settings: Any) -> Any:
+        monkeypatch.undo()  # there would be enough for the one before
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(MemoryError):
+        last_checkpoint(folder, "Remove it")
+    assert number_of(folder) == 2

@@ -24,7 +24,7 @@ from asr.data.chain import Chain
 from asr.data.manifest import read_manifest
 from asr.data.order import TrainingOrder
 from asr.data.perturb import change_speed, through_mp3
-from asr.data.reading import AudioMemory
+from asr.data.reading import AudioMemory, read_cut
 from asr.data.table import prepare_table
 from asr.errors import AudioError, ConfigError, DataError
 
@@ -341,7 +341,7 @@ def test_broken_audio_names_utterance_and_file(cuts: CutSet, config: Config) -> 
         list(evaluation_loader(cuts, config))
 
 
-def test_cuts_of_other_tools_are_read_through_lhotse(cuts: CutSet) -> None:
+def test_cuts_of_other_tools_are_read_through_lhotse(cuts: CutSet, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = cuts["corpus-010"]
     expected = load_audio(cut.recording.sources[0].source, 16000)
     joined = SpeechDataset(AudioMemory(16000)).read(Work([cut.append(cut)]))
@@ -350,6 +350,13 @@ def test_cuts_of_other_tools_are_read_through_lhotse(cuts: CutSet) -> None:
     assert int(slower.n_samples) == pytest.approx(len(expected) / 0.9, abs=2)
     part = SpeechDataset(AudioMemory(8000)).read(Work([cut.truncate(offset=0.25, duration=0.5)]))
     assert int(part.n_samples) == 4000
+
+    def full(*args: object, **settings: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("lhotse.audio.Recording.load_audio", full)
+    with pytest.raises(MemoryError):  # nothing is wrong with the utterance
+        read_cut(cut.append(cut), 16000)
 
 
 def features_of(lengths: list[int], n_bins: int = 40) -> tuple[torch.Tensor, torch.Tensor]:

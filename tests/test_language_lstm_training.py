@@ -232,6 +232,16 @@ def interrupted(text: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> Path:
     return text.parent / "lm.training"
 
 
+def test_a_lack_of_memory_is_not_blamed_on_the_checkpoint(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+
+    interrupted(text, monkeypatch, 3)
+    monkeypatch.setattr(Stepper, "load_state_dict", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        train_lstm(config_of(text))
+
+
 def test_a_damaged_checkpoint_is_gone_on_from_the_one_before(
     text: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -237,6 +237,18 @@ def test_what_does_not_fit_is_named(
     assert str(run / LAST) in str(caught.value)
 
 
+@pytest.mark.parametrize("where", ["asr.training.restoring.load_optimiser", "asr.training.run.Trainer.fit"])
+def test_a_lack_of_memory_is_not_blamed_on_the_checkpoint(
+    again: Callable[..., Config], where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **settings: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+
+    monkeypatch.setattr(where, full)
+    with pytest.raises(torch.OutOfMemoryError):
+        train(again(MORE))
+
+
 def test_weights_that_are_no_numbers_are_not_blamed_on_the_learning_rate(
     again: Callable[..., Config], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

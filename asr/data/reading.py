@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr.audio import load_audio
-from asr.errors import AudioError, ConfigError
+from asr.errors import AudioError, ConfigError, lacks_memory
 from asr.mixing import to_mono
 from asr.resampling import resample
 
@@ -131,6 +131,8 @@ def _read_with_lhotse(cut: Cut, sample_rate: int) -> np.ndarray:
     try:
         channels = cut.load_audio()
     except Exception as error:  # lhotse raises many kinds, some of its own
+        if lacks_memory(error):
+            raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise AudioError(f"cannot be read by lhotse: {reason}") from error
     if channels is None or channels.size == 0:

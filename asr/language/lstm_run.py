@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from asr.checkpoint import LAST, last_checkpoint, write_checkpoint
-from asr.errors import ConfigError, DataError
+from asr.errors import ConfigError, DataError, lacks_memory
 from asr.language.config import LstmTraining
 from asr.language.lstm import State
 from asr.language.lstm_step import Stepper
@@ -139,6 +139,8 @@ def find_run(working: Path, record: RunRecord, stepper: Stepper, n_windows: int,
         if not 0 <= position.stale <= stepper.n_steps:
             raise ValueError(f"{position.stale} measurements without an improvement in {stepper.n_steps} steps")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        if lacks_memory(error):
+            raise
         reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
         raise DataError(f"{path}: cannot be gone on from: {reason}. Remove {working} to begin anew") from None
     return position

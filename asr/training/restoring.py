@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from asr.checkpoint import check_like, load_optimiser
-from asr.errors import DataError
+from asr.errors import DataError, lacks_memory
 from asr.training.module import SpeechModule
 
 _AVERAGE = "average."
@@ -36,6 +36,8 @@ def check_restorable(path: Path, checkpoint: Mapping[str, Any], module: SpeechMo
         _check_weights(checkpoint["state_dict"], module)
         _check_optimiser(checkpoint, module)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if lacks_memory(error):
+            raise
         reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
         raise DataError(
             f"{path}: cannot be gone on from: {reason}. Remove it to train from the start, or choose another folder with "

@@ -25,7 +25,7 @@ from asr.config_mapping import to_yaml
 from asr.data.batches import evaluation_loader, longest_batch
 from asr.data.manifest import read_manifest, transcript
 from asr.data.validate import read_synthesisers
-from asr.errors import ConfigError, DataError, StorageError
+from asr.errors import ConfigError, DataError, StorageError, lacks_memory
 from asr.files import check_output_folder, locked, replacing, tidy
 from asr.model.acoustic import SpeechModel
 from asr.model.device import has_bfloat16
@@ -205,7 +205,7 @@ def fit(trainer: Trainer, module: SpeechModule, data: SpeechData, resume_from: P
             raise failure_of_another(trainer) from error
         if lost_worker(error):
             raise failure_of_worker(error) from error
-        if resume_from is None or checkpoints.began:
+        if resume_from is None or checkpoints.began or lacks_memory(error):
             raise
         raise unfit(resume_from, error) from error
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
