@@ -132,7 +132,8 @@ def test_no_name_is_the_variable_or_else_the_default(ship: Callable[..., Path], 
 
 def test_name_that_is_empty_is_not_the_default(ship: Callable[..., Path]) -> None:
     ship()
-    assert find_model("") == Path()
+    with pytest.raises(ConfigError, match="the model's name is empty"):
+        find_model("")
 
 
 def test_folder_of_that_path_comes_first(ship: Callable[..., Path]) -> None:
