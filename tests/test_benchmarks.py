@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from beeps import small_overrides, write_beeps
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 
@@ -53,3 +56,14 @@ def test_whisper_of_two_packages_is_joined(benchmarks: Any, tmp_path: Path) -> N
     whole = {name: name for name in ("config.json", "tokenizer.json", "vocabulary.txt")}
     assert joined == {**whole, "model.bin": "model.bin.part1model.bin.part2"}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_training_on_tokens_that_follow_from_the_transcripts_is_measured(
+    benchmarks: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = benchmarks("train")
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    overrides = ["tokens=phones", *small_overrides(write_beeps(tmp_path))]
+    train.run(parser.parse_args([*overrides, "--workers", "0", "--batches", "1"]))
+    assert re.search(r"\| 0 +\| \d+ ", capsys.readouterr().out)

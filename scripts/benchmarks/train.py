@@ -16,7 +16,7 @@ from asr.config import Config
 from asr.data.batch import Batch
 from asr.data.batches import TrainingLoader, evaluation_loader, training_loader
 from asr.data.chain import Chain, build_chain
-from asr.data.manifest import read_manifest
+from asr.data.manifest import read_manifest, transcript
 from asr.data.reading import AudioMemory
 from asr.text import build_tokenizer
 from asr.training.data import count_workers
@@ -31,6 +31,7 @@ DESCRIPTION = (
     "seconds of audio a second of a recipe's loader alone (its audio in memory, perturbed), of training steps alone, and of "
     "both; trainer.threads and trainer.accelerator say where"
 )
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 WARM_UP = 2  # batches: the first ones make the kernels
 
 
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     torch.set_flush_denormal(True)
     torch.manual_seed(config.seed)
     cuts = read_manifest(config.corpus.train, config.corpus.manifests)
-    module = SpeechModule(config, build_tokenizer(config.tokens), total_steps=1000)
+    module = SpeechModule(config, build_tokenizer(config.tokens, lambda: map(transcript, cuts)), total_steps=1000)
     step = _steps(module.to("cuda" if on_gpu else "cpu").train(), choose_precision(config))
     memory = AudioMemory(config.frontend.sample_rate, config.trainer.cache_gib, cuts)
     chain = build_chain(config, cuts)
@@ -96,7 +97,7 @@ def _steps(module: SpeechModule, precision: str) -> Callable[[Batch], None]:
 
     def step(batch: Batch) -> None:
         batch = batch.to(device, non_blocking=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        with torch.autocast(device.type, HALF.get(precision), enabled=precision in HALF):
             loss = module.training_loss(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
