@@ -7,6 +7,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -281,10 +282,29 @@ def test_a_lost_package_is_said_and_made_anew(
     with caplog.at_level(logging.INFO, "asr"):
         assert train(again(override)) == 0
     assert str(run / "package") in caplog.text
-    assert ("the best of those to come takes its place" in caplog.text) == (override == MORE)
+    assert ("the best of those to come takes their place" in caplog.text) == (override == MORE)
     assert ("made anew of the run's last weights" in caplog.text) == (override != MORE)
     assert not list(run.glob("*.asr-part"))
     package = read_package(run / "package")
     assert package.facts["epoch"] == (3 if override == MORE else 2)
     named = {name.removeprefix("model."): tensor for name, tensor in weights(again()).items() if name.startswith("model.")}
     assert_equal_weights(named, package.model.state_dict())
+
+
+def test_a_package_of_what_was_trained_after_the_checkpoint_is_not_taken_for_the_best(
+    again: Callable[..., Config], run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run was killed before the checkpoint of a better epoch, which is not better when it is trained in another way."""
+    later = shutil.copytree(run, tmp_path / "later")
+    shutil.rmtree(later / "package")  # so that the next epoch becomes one
+    assert train(replace(again(MORE), output=str(later))) == 0
+    shutil.rmtree(run / "package")
+    shutil.copytree(later / "package", run / "package")
+    content = read_checkpoint(run / LAST)
+    content["callbacks"]["Checkpoints"] |= {"best_merit": (0.0, 0.0), "best_wer": 0.0, "best_epoch": 1}
+    write_checkpoint(run, content)
+    assert train(again(MORE)) == 0
+    assert "package: is of epoch 3, which was trained after the checkpoint was written" in caplog.text
+    result, package = json.loads((run / "result.json").read_text()), read_package(run / "package")
+    assert (result["best_epoch"], result["checkpoint"]) == (package.facts["epoch"], package.checkpoint_hash)
+    assert result["dev_wer"] == package.facts["dev_wer"]["rate"]

@@ -126,8 +126,11 @@ class Checkpoints(Callback):
             package = read_package(self.package)
         except PackageError as error:
             return str(error)
-        if package.checkpoint_hash == self.package_hash or package.facts.get("epoch") != self.best_epoch:
-            return None  # of another epoch it was written by what was trained after the last checkpoint
+        if package.checkpoint_hash == self.package_hash:
+            return None
+        epoch = package.facts.get("epoch")
+        if self.has_dev and epoch != self.best_epoch:
+            return f"{self.package}: is of epoch {epoch}, which was trained after the checkpoint was written"
         return f"{self.package}: its weights are not those that were written"
 
     def finish(self, module: SpeechModule) -> None:
@@ -154,7 +157,7 @@ class Checkpoints(Callback):
         self.began = True
         fault = self.package_fault() if trainer.is_global_zero else None
         if fault is not None:
-            logger.warning(f"{fault}. It was the best epoch's; the best of those to come takes its place")
+            logger.warning(f"{fault}. The best epoch's weights are lost; the best of those to come takes their place")
         if fault is not None or not self.comparable:
             self.forget_best()
 
