@@ -175,6 +175,10 @@ def moments(checkpoint: dict[str, Any]) -> None:
     state[0]["exp_avg"] = torch.zeros(2)
 
 
+def no_optimiser(checkpoint: dict[str, Any]) -> None:
+    checkpoint["optimizer_states"] = [torch.zeros(2)]
+
+
 def no_moments(checkpoint: dict[str, Any]) -> None:
     checkpoint["optimizer_states"] = []
 
@@ -217,6 +221,7 @@ def batches(checkpoint: dict[str, Any]) -> None:
         (no_tensor, f"{HEAD} is no tensor"),
         (moments, r"tensor exp_avg of model\..* is torch.float32 of shape \(2,\)"),
         (no_moments, "not enough values"),
+        (no_optimiser, r"last\.ckpt: cannot be gone on from: too many indices for tensor"),
         (fewer_parameters, "the optimiser's params is"),
         (schedule, "its schedule is at step 3, its weights at step"),
         (schedule_s_type, "the schedule's _step_count is {}"),

@@ -35,7 +35,7 @@ def check_restorable(path: Path, checkpoint: Mapping[str, Any], module: SpeechMo
     try:
         _check_weights(checkpoint["state_dict"], module)
         _check_optimiser(checkpoint, module)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if lacks_memory(error):
             raise
         reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]

@@ -207,7 +207,7 @@ def _check_counts(path: Path, checkpoint: Mapping[str, Any], epoch_batches: int)
         steps = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]
         fits &= all(0 <= count <= epoch_batches for count in batches.values()) and steps["completed"] == step
         fits &= all(epoch <= count <= epoch + 1 for count in epochs.values())
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error})") from None
     if not fits:
         raise DataError(

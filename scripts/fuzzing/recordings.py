@@ -91,9 +91,10 @@ def read(path: Path) -> None:
     if abs(probed_s - read_s) > 0.1:
         raise Silent(f"{read_s:.2f} s were read, {probed_s:.2f} s are stated")
     stated = path.stem.rpartition("-")[2]
-    if stated.endswith("s") and read_s < float(stated.removesuffix("s")) - 0.15:
+    if not stated.endswith("s"):
+        compare(waveform, path)
+    elif read_s < float(stated.removesuffix("s")) - 0.15:  # FFmpeg reads what encoders padded at each of several joints
         raise Silent(f"{read_s:.2f} s were read, {stated} are there")
-    compare(waveform, path)
 
 
 def _read_on(path: Path) -> None:
