@@ -129,8 +129,8 @@ def _look_at(name: str, folder: Path) -> ShippedModel:
     facts: Mapping[str, Any] = {}
     error, card = None, ""
     try:
+        card = read_card(folder)  # which says what the model is, whatever else is wrong
         check_parts(folder)
-        card = read_card(folder)
         _, facts = read_config(folder / CONFIG_NAME)
     except (PackageError, OSError) as problem:
         error = str(problem)
