@@ -147,6 +147,14 @@ def give_up(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, _WRITE_ONLY), stream.fileno())
 
 
+def tell(line: str) -> None:
+    """Print a line about work that goes on, as long as somebody reads it: a display does not end what it is about."""
+    try:
+        print(line, flush=True)
+    except (OSError, StorageError):
+        give_up(sys.stdout)
+
+
 def log_handler() -> logging.Handler:
     """Return what shows messages on standard output, as long as somebody reads it: a log does not end the work it is about."""
     import logging

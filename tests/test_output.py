@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from asr.output import log_handler, one_line, printable, to_json
+from asr.output import log_handler, one_line, printable, tell, to_json
 
 HOSTILE = "a\x1b]0;title\x07b\x9b31mc\rd\u202ee\tf\r\ng"
 SHOWN = r"a\x1b]0;title\x07b\x9b31mc\x0dd\u202ee" + "\tf\r\ng"
@@ -108,12 +108,18 @@ def test_a_closed_stream_s_place_is_not_taken() -> None:
     assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
 
 
-def test_a_log_that_nobody_reads_ends_no_work(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("shown_by", ["log_handler", "tell"])
+def test_what_shows_work_and_nobody_reads_does_not_end_it(
+    shown_by: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with io.TextIOWrapper(open(writing, "wb")) as stream:
         monkeypatch.setattr(sys, "stdout", stream)
         handler = log_handler()
         for text in ("a", "b"):
-            handler.handle(logging.makeLogRecord({"msg": text}))
+            if shown_by == "tell":
+                tell(text)
+            else:
+                handler.handle(logging.makeLogRecord({"msg": text}))
     assert capsys.readouterr().err == ""

@@ -19,6 +19,7 @@ from asr.checkpoint import LAST
 from asr.config import Config
 from asr.errors import LEFT_OUT, ConfigError
 from asr.files import replacing
+from asr.output import tell
 from asr.training.results import EVALUATED, count_left_out, is_complete, is_evaluated, read_figures, table
 from asr.training.resume import SETTINGS, differing, read_settings
 from asr.training.run import INTERRUPTED, PACKAGE, RESULT
@@ -205,7 +206,7 @@ def sweep(
         0, 1 where a run failed, 3 where utterances had to be left out of figures, 130 where the user stopped it.
     """
     processes = Processes()
-    say = say or _print
+    say = say or tell
 
     def work(number: int, job: Job) -> int:
         if processes.stopped():
@@ -273,10 +274,6 @@ def _say_left_out(jobs: Sequence[Job], parts: Sequence[str], say: Callable[[str]
     for name, part, n in counts:
         say(f"{name}: figures of {part} without {n} whose audio could not be read")
     return len(counts)
-
-
-def _print(text: str) -> None:
-    print(text, flush=True)  # before what the runs print
 
 
 def _table(jobs: Sequence[Job], parts: Sequence[str]) -> str:

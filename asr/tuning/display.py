@@ -7,6 +7,7 @@ import sys
 from types import TracebackType
 
 from asr.data.progress import Progress
+from asr.output import tell
 from asr.tuning.posteriors import Posteriors
 from asr.tuning.search import Search
 from asr.tuning.trial import Trial
@@ -60,4 +61,4 @@ class Display:
         if self._on_terminal:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
-        print(line, flush=True)
+        tell(line)
