@@ -30,7 +30,7 @@ def test_killed_runs_end_with_the_weights_of_an_unbroken_one_and_forgetful_ones_
     assert "; 0 in runs that end unequal" in result.stdout
     n_runs = len((tmp_path / "kills.jsonl").read_text().splitlines())
     n_kills = int(result.stdout.splitlines()[-1].split()[0])
-    result = killed(tmp_path, n_kills + 4, FORGETFUL)  # it goes on where it was
+    result = killed(tmp_path, n_kills + 5, FORGETFUL)  # it goes on where it was, with two runs at least, one killed late
     assert result.returncode == 1, result.stdout + result.stderr
     assert result.stdout.startswith(f"run {n_runs + 1}: ")
     assert "model." in result.stdout

@@ -37,7 +37,7 @@ OVERRIDES = (
     "trainer.epochs=3",
     "trainer.batch_s=6",
     "trainer.average_epochs=0.5",
-    "trainer.checkpoint_minutes=0.002",
+    "trainer.checkpoint_minutes=0.0005",
     "trainer.progress=none",
     "trainer.samples=0",
     "augment.speed=[0.9,1.0,1.1]",
@@ -144,15 +144,18 @@ def waited(process: int) -> bool:
     return False
 
 
-def kill(config: Config, log: Path, rng: random.Random, most_steps: int, late: bool) -> Kill | None:
-    """Start a training, kill it at a random moment, and return what was killed, or nothing where it came to its end first."""
+def kill(config: Config, log: Path, rng: random.Random, most_steps: int, late: bool, wait: bool) -> Kill | None:
+    """Start a training, kill it at a random moment, and return what was killed, or nothing where it came to its end first.
+
+    To ``wait`` is to let it live until a late checkpoint was written, which by chance alone is rare on a fast machine.
+    """
     target = rng.randint(1, most_steps)
     steps = 0
     with watched(config, log) as (process, reported):
         for byte in reported:
             steps += byte == training.STEP
             late = late or byte == training.SAVED_LATE
-            if steps == target:
+            if steps >= target and (late or not wait):
                 break
         time.sleep(rng.uniform(0, 0.3))  # into the middle of a step, of a checkpoint, or of the epoch's end
         if os.waitpid(process, os.WNOHANG) != (0, 0):
@@ -187,7 +190,7 @@ def differences(folder: Path, other: Path) -> list[str]:
     return found + ([] if packages[0] == packages[1] else ["package"])
 
 
-def kill_run(folder: Path, unbroken: Path, config: Config, rng: random.Random) -> tuple[list[Kill], list[str]]:
+def kill_run(folder: Path, unbroken: Path, config: Config, rng: random.Random, wait: bool) -> tuple[list[Kill], list[str]]:
     """Kill one run several times, let it end, and return the kills and what then differs from the unbroken run.
 
     Its folder and log are kept where there is a difference.
@@ -200,7 +203,7 @@ def kill_run(folder: Path, unbroken: Path, config: Config, rng: random.Random) -
     for share in SHARES:
         trainer = replace(config.trainer, workers=rng.choice(WORKERS))
         attempt = replace(config, output=str(folder), trainer=trainer)
-        killed = kill(attempt, log, rng, round(share * n_steps), bool(kills) and kills[-1].late)
+        killed = kill(attempt, log, rng, round(share * n_steps), bool(kills) and kills[-1].late, wait)
         if killed is None:
             break
         kills.append(killed)
@@ -245,7 +248,7 @@ def main() -> int:
         results.touch()
     number = len(results.read_text().splitlines())
     while (counts := count(results))[0] < args.kills or 2 * counts[1] < args.kills:
-        kills, found = kill_run(folder / f"killed-{number}", unbroken, config, random.Random(number))
+        kills, found = kill_run(folder / f"killed-{number}", unbroken, config, random.Random(number), wait=number % 2 == 1)
         with open(results, "a") as file:
             file.write(json.dumps({"run": number, "kills": [asdict(one) for one in kills], "differences": found}) + "\n")
         number += 1
