@@ -162,7 +162,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_commands_are_those_of_the_folder_and_describe_themselves_alike() -> None:
     folder = Path(cli.__file__).parent / "commands"
-    shared = {"__init__", "numbers", "overrides"}
+    shared = {"__init__", "arguments", "numbers", "overrides"}
     assert {path.stem for path in folder.glob("*.py")} - shared == set(cli.COMMANDS)
     for name, summary in cli.COMMANDS.items():
         module = importlib.import_module(f"asr.commands.{name}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 
 from asr.cli import main
@@ -118,6 +119,36 @@ def test_bad_audio_is_named_counted_and_left_out(
     assert json.loads((out / "tiny-dev.json").read_text())["left_out"].keys() == {"u1", "u3"}
 
 
+def test_threads_are_used(package: Path, manifests: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        assert main(["evaluate", str(package), "tiny/dev", "--manifests", str(manifests), "--threads", str(before + 1)]) == 0
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_a_rate_above_the_limit_fails_after_all_is_written(
+    damage: bool, package: Path, manifests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nonsense inserts words, so there is no limit of 100 %: the package has some WER, and it is met by itself."""
+    if damage:
+        (tmp_path / "u1.wav").write_bytes(b"RIFF")
+    write_manifest(read_manifest("tiny/dev", manifests), manifests / "tiny" / "test.jsonl.gz")
+    out = tmp_path / "out"
+    command = ["evaluate", str(package), "tiny/dev", "tiny/test", "--manifests", str(manifests), "-o", str(out), "--fail-above"]
+    assert main([*command, "0"]) == 1
+    captured = capsys.readouterr()
+    counts = json.loads((out / "tiny-test.json").read_text())["wer"]
+    errors = counts["S"] + counts["D"] + counts["I"]
+    said = f"WER {100 * errors / counts['N']:.2f} % ({errors} errors in {counts['N']}) is above --fail-above 0"
+    lines = [f"asr evaluate: tiny/dev: {said}", f"asr evaluate: tiny/test: {said}"]
+    assert captured.err.splitlines()[-2:] == lines
+    assert main([*command, repr(100 * errors / counts["N"])]) == (3 if damage else 0)
+    assert "--fail-above" not in capsys.readouterr().err
+
+
 def test_nothing_left_to_score(package: Path, manifests: Path, tmp_path: Path) -> None:
     for path in tmp_path.glob("u*.wav"):
         path.unlink()
@@ -135,6 +166,9 @@ def test_nothing_left_to_score(package: Path, manifests: Path, tmp_path: Path) -
         (["tiny/dev", "decoding.knd=greedy"], "decoding.kind"),
         (["tiny/dev", "--batch-seconds", "0"], "--batch-seconds: '0'"),
         (["tiny/dev", "--device", "abacus"], "abacus"),
+        (["tiny/dev", "--threads", "0"], "--threads: '0' is not a whole number from 1 to 4096"),
+        (["tiny/dev", "--fail-above", "-1"], "--fail-above: '-1' is not a number of per cent, at least 0"),
+        (["tiny/dev", "--fail-above", "nan"], "--fail-above: 'nan' is not a number of per cent"),
     ],
 )
 def test_wrong_arguments(

@@ -56,6 +56,14 @@ def test_empty_references_have_no_finite_rate() -> None:
     assert score({"1": ""}, {"1": ""}).wer.rate == 0.0
 
 
+def test_a_rate_is_above_what_its_counts_are_above() -> None:
+    """7 errors in 100 words are 7 %, which 100 times the quotient is not: 7.000000000000001."""
+    seven = score({"1": "a " * 100}, {"1": "a " * 93}).wer
+    assert (seven.is_above(6.99), seven.is_above(7.0), seven.is_above(7.01)) == (True, False, False)
+    assert score({"1": ""}, {"1": "x"}).wer.is_above(1e300)
+    assert not score({"1": ""}, {"1": ""}).wer.is_above(0.0)
+
+
 def test_both_sides_are_normalised() -> None:
     assert score({"1": "ONE Two"}, {"1": "one two"}).wer.counts.errors == 2
     assert score({"1": "ONE Two"}, {"1": "one TWO"}, normalise=str.lower).wer.counts.errors == 0

@@ -6,10 +6,11 @@ import argparse
 import io
 import sys
 
-from asr.commands.numbers import file_path, seconds
+from asr.commands.arguments import add_device, add_threads, use_threads
+from asr.commands.numbers import file_path, per_cent, seconds
 from asr.commands.overrides import add_decoding, add_hot_words, given_overrides, is_override, with_overrides
 from asr.data.manifest import manifest_stems
-from asr.errors import LEFT_OUT, ConfigError
+from asr.errors import LEFT_OUT, ConfigError, Failure
 from asr.shipped import find_model
 
 DESCRIPTION = "measure the error rates of a model on prepared manifests"
@@ -30,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-seconds", type=seconds, default=160.0, metavar="S", help="audio recognised at once (%(default)g s)"
     )
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    add_device(parser)
+    add_threads(parser)
     add_decoding(parser)
     add_hot_words(parser)
     parser.add_argument("-o", "--output", type=file_path, metavar="DIR", help="also write DIR/<manifest>.jsonl and .json")
@@ -41,10 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also find the words' confidences and times, report how true they are, and write the reliability diagram to "
         "DIR/<manifest>.calibration.svg and its figures to .json",
     )
+    parser.add_argument(
+        "--fail-above",
+        type=per_cent,
+        metavar="PERCENT",
+        help="exit with code 1 where the word error rate of a manifest is above this, such as 12.5; all are measured first",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score each manifest by itself; 3 if an utterance had to be left out, 0 otherwise."""
+    """Score each manifest by itself; 1 if one's WER is above the limit, 3 if an utterance had to be left out, 0 otherwise."""
     names = [item for item in args.manifests if not is_override(item)]
     if not names:
         raise ConfigError("no manifest is named; expected at least one, such as librispeech/dev-clean")
@@ -61,10 +69,12 @@ def run(args: argparse.Namespace) -> int:
     for folder in filter(None, (args.output, args.calibration)):
         check_output_folder(folder)
     corpora = {name: read_manifest(name, args.folder) for name in names}
+    use_threads(args.threads)
     package = read_package(find_model(args.model), args.device)
     config = with_overrides(package.config, given_overrides(args), args.hotwords)
     decoder = build_decoder(config.decoding, package.tokenizer, package.folder)
     n_left_out = 0
+    above: list[str] = []
     for name, cuts in corpora.items():
         total_s = round(sum(cut.duration for cut in cuts))
         with Progress(name, total_s, "s of audio", sys.stderr if sys.stderr.isatty() else io.StringIO()) as progress:
@@ -86,4 +96,10 @@ def run(args: argparse.Namespace) -> int:
         if result.calibration is not None:
             result.calibration.write(args.calibration, stems[name], title=name)
         n_left_out += len(result.left_out)
+        if args.fail_above is not None and result.score.wer.is_above(args.fail_above):
+            above.append(f"{name}: {result.score.wer.phrase('WER')} is above --fail-above {args.fail_above:g}")
+    for line in above:
+        print(f"asr evaluate: {line}", file=sys.stderr)
+    if above:
+        return Failure.exit_code
     return LEFT_OUT if n_left_out else 0

@@ -39,6 +39,17 @@ def hours(text: str) -> float:
     return _above_0(text, "hours")
 
 
+def per_cent(text: str) -> float:
+    """Read a number of per cent, at least 0; an error rate may be above 100."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of per cent, at least 0")
+    return value
+
+
 def _above_0(text: str, unit: str) -> float:
     try:
         value = float(text)

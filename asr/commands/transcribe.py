@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.numbers import file_path, index, positive, seconds, threads
+from asr.commands.arguments import add_device, add_threads, use_threads
+from asr.commands.numbers import file_path, index, positive, seconds
 from asr.commands.overrides import add_decoding, add_hot_words, is_override, with_overrides
 from asr.errors import LEFT_OUT, AudioError, ConfigError, UserError
 from asr.output import one_line
@@ -41,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help=f"folder of a model package, or a name that `asr models` lists (default: ${VARIABLE}, or else {DEFAULT})",
     )
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
-    parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: torch's choice)")
+    add_device(parser)
+    add_threads(parser)
     parser.add_argument(
         "--batch-seconds",
         type=seconds,
@@ -187,14 +188,11 @@ def _jobs(args: argparse.Namespace, formats: Sequence[str]) -> list[Job]:
 
 
 def _load(model: Path, args: argparse.Namespace, formats: Sequence[str]) -> Recogniser:
-    import torch
-
     from asr.package import read_package
     from asr.transcription.recogniser import Recogniser
     from asr.transcription.writers import NEEDS_WORDS
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    use_threads(args.threads)
     package = read_package(model, args.device)
     config = with_overrides(package.config, args.decoding, args.hotwords)
     return Recogniser(

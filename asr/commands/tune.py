@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from asr.commands.arguments import add_device
 from asr.commands.numbers import file_path, seconds
 from asr.commands.overrides import add_decoding, given_overrides, is_override, with_overrides
 from asr.errors import LEFT_OUT, ConfigError
@@ -74,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="GIB",
         help="memory for the network's output; what takes more goes to a temporary file (%(default)g)",
     )
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:

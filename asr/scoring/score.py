@@ -42,6 +42,15 @@ class ErrorRate:
             return math.inf if self.counts.errors else 0.0
         return self.counts.errors / self.counts.reference
 
+    def is_above(self, per_cent: float) -> bool:
+        """Say whether the rate is above so many per cent; 7 errors in 100 words are not above 7."""
+        errors, reference = self.counts.errors, self.counts.reference
+        return 100 * errors / reference > per_cent if reference else errors > 0
+
+    def phrase(self, name: str) -> str:
+        """Return the rate in per cent with what it was counted from, as part of a sentence."""
+        return f"{name} {100 * self.rate:.2f} % ({self.counts.errors:,} errors in {self.counts.reference:,})"
+
     def line(self, name: str) -> str:
         """Return the rate as one line, in per cent, with interval and counts."""
         counts = " ".join(f"{letter}={value}" for letter, value in self.counts.to_mapping().items())
