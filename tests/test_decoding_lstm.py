@@ -105,6 +105,17 @@ def ngram_log_prob(text: str) -> float:
     return sentence_log_prob(text.split())
 
 
+def test_a_self_normalised_model_is_not_summed_over(tmp_path: Path) -> None:
+    """Its logits are the log-probabilities."""
+    folder = Path(write_tiny_lstm(tmp_path / "lm", FORM, WORDS, self_normalised=True))
+    model = load_lstm(folder)
+    indices = torch.tensor([[model.begin, model.index("a"), model.index("ab")]])
+    hidden, _ = model.network(indices, None)
+    logits = hidden[0] @ model.network.embedding.weight.T + model.network.bias
+    expected = logits[0, model.index("a")] + logits[1, model.index("ab")] + logits[2, model.end]
+    assert SentenceScores(model)(["a ab"])["a ab"] == pytest.approx(float(expected), abs=1e-5)
+
+
 # --- fusion
 
 

@@ -116,8 +116,10 @@ def softmax_problem(n_units: int = 40) -> tuple[torch.Tensor, torch.Tensor, torc
 def test_sampled_loss_of_all_units_is_the_exact_one() -> None:
     hidden, weight, bias, targets = softmax_problem()
     everything, certain = torch.arange(40), torch.zeros(40)
-    found = sampled_cross_entropy(hidden, targets, weight, bias, everything, certain)
-    assert float(found) == pytest.approx(float(functional.cross_entropy(hidden @ weight.T + bias, targets)), rel=1e-5)
+    found, log_sums = sampled_cross_entropy(hidden, targets, weight, bias, everything, certain)
+    logits = hidden @ weight.T + bias
+    assert float(found) == pytest.approx(float(functional.cross_entropy(logits, targets)), rel=1e-5)
+    assert log_sums.numpy() == pytest.approx(logits.logsumexp(1).numpy(), rel=1e-5)
 
 
 def test_sampled_denominator_is_unbiased() -> None:
@@ -129,7 +131,7 @@ def test_sampled_denominator_is_unbiased() -> None:
     for _ in range(4000):
         drawn, log_inclusion = sampler.draw()
         losses = [
-            sampled_cross_entropy(hidden[row : row + 1], targets[row : row + 1], weight, bias, drawn, log_inclusion)
+            sampled_cross_entropy(hidden[row : row + 1], targets[row : row + 1], weight, bias, drawn, log_inclusion)[0]
             for row in range(3)
         ]
         estimates.append([math.exp(loss) * math.exp(logits[row, targets[row]]) for row, loss in enumerate(losses)])
@@ -156,12 +158,13 @@ def test_row_adam_is_adam_where_every_row_is_used() -> None:
     assert changed.tolist() == [False, False, False, False, True, False]
 
 
-def test_step_learns_by_truncated_backpropagation() -> None:
+@pytest.mark.parametrize("penalty", [0.0, 0.1])
+def test_step_learns_by_truncated_backpropagation(penalty: float) -> None:
     """One step against the same network trained by plain torch: the loss, the state carried over, every weight after it."""
     torch.manual_seed(1)
     ours, peer = LstmNetwork(SMALL, 7), LstmNetwork(SMALL, 7)
     peer.load_state_dict(ours.state_dict())
-    config = LstmConfig(samples=0, clip_norm=0.5, lr=0.01, warmup_fraction=0.0, final_fraction=1.0)
+    config = LstmConfig(samples=0, clip_norm=0.5, lr=0.01, warmup_fraction=0.0, final_fraction=1.0, self_normalisation=penalty)
     stepper = Stepper(config, ours, torch.ones(7), seed=1, total_steps=10, precision=torch.float32)
     optimizer = torch.optim.Adam(peer.parameters(), lr=0.01, betas=(0.9, 0.99), eps=1e-8)
     tokens = torch.randint(7, (4, 13))
@@ -171,8 +174,9 @@ def test_step_learns_by_truncated_backpropagation() -> None:
         loss, state = stepper.step(part[:, :-1], part[:, 1:], state)
         hidden, peer_state = peer(part[:, :-1], peer_state.detach() if peer_state is not None else None)
         peer_loss = functional.cross_entropy(peer.log_probs(hidden).flatten(0, 1), part[:, 1:].flatten())
+        log_sums = functional.linear(hidden, peer.embedding.weight, peer.bias).exp().sum(-1).log()
         optimizer.zero_grad()
-        peer_loss.backward()
+        (peer_loss + penalty * (log_sums**2).mean()).backward()
         torch.nn.utils.clip_grad_norm_(peer.parameters(), 0.5)
         optimizer.step()
         assert loss == pytest.approx(peer_loss.item(), rel=1e-5)

@@ -82,6 +82,18 @@ def test_training_learns_a_simple_language_and_writes_its_package(text: Path, ca
     assert re.search(r"done in \d+ s, peak memory \d\.\d\d GiB: perplexity \d", (folder / "train.log").read_text())
 
 
+def test_sums_over_all_words_are_near_one_where_training_keeps_them_there(text: Path) -> None:
+    assert train_lstm(config_of(text, "lm.dropout=0", "lm.samples=0", "lm.self_normalisation=1")) == 0
+    model = load_language_model(text.parent / "lm")
+    assert isinstance(model, LstmModel)
+    assert model.self_normalised
+    words = torch.tensor([[model.begin, model.index("the"), model.index("cow"), model.index("moos")]])
+    hidden = model.network(words, None)[0].detach()
+    logits = hidden[0] @ model.network.embedding.weight.T + model.network.bias
+    assert float(logits.logsumexp(1).abs().max()) < 1  # 10 without
+    assert model.next_words(["the", "cow"], 1)[0][0] == "moos"
+
+
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(folder / "model.safetensors")
 
@@ -360,7 +372,9 @@ def test_training_ends_where_dev_no_longer_improves(text: Path, tmp_path: Path, 
 
 
 def test_diverging_training_stops_with_advice(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asr.language.lstm_step.sampled_cross_entropy", lambda hidden, *_: (hidden * math.nan).sum())
+    monkeypatch.setattr(
+        "asr.language.lstm_step.sampled_cross_entropy", lambda hidden, *_: (hidden.sum() * math.nan, hidden[:, 0])
+    )
     with pytest.raises(TrainingDiverged, match=r"loss is nan .* in step 1.*lm\.lr"):
         train_lstm(config_of(text))
     assert not (text.parent / "lm").exists()
@@ -426,6 +440,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("hidden_size: 16", "hidden_size: 10000", "expected 1 to 8192"),
         ("hidden_size: 16", "hidden_size: many", "expected integers"),
         ("hidden_size: 16", "units: 16", "expected embedding_size"),
+        ("hidden_size: 16", "hidden_size: 16\n  self_normalised: maybe", "self_normalised"),
         ("unit: word", "unit: subword", "tokenizer"),
     ],
 )

@@ -59,7 +59,7 @@ class LstmReader(WordReader):
     """An LSTM in one search.
 
     The state after a context, and the sum over the logits of all units, are computed when a word behind it is asked for the
-    first time, together with all others that are needed then.
+    first time, together with all others that are needed then. A self-normalised model's sums are taken for 1.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class LstmReader(WordReader):
     @torch.inference_mode()
     def __init__(self, lstm: LstmModel, units: Sequence[tuple[int, ...]]) -> None:
         self._units = units
-        self._network, self._end = lstm.network, lstm.end
+        self._network, self._end, self._self_normalised = lstm.network, lstm.end, lstm.self_normalised
         self._bias = lstm.network.bias.clone()
         self._bias[lstm.unknown] -= math.log(max(1, len(lstm.words)))
         # A row a context: outputs and cells of all layers, output of the network, logarithm of the sum.
@@ -137,6 +137,8 @@ class LstmReader(WordReader):
 
     def _log_sums(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return, for outputs ``(row, embedding value)``, the logarithm of the sum over all units, ``(row,)``."""
+        if self._self_normalised:
+            return hidden.new_zeros(len(hidden))
         weight, bias = self._network.embedding.weight, self._network.bias
         parts = hidden.split(max(1, _BLOCK // len(bias)))
         return torch.cat([functional.linear(part, weight, bias).logsumexp(1) for part in parts])

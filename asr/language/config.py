@@ -88,6 +88,13 @@ class LstmConfig:
     samples: int = option(
         1024, "words drawn for the training loss of each step; 0 is the softmax over all words", low=0, high=1000000
     )
+    self_normalisation: float = option(
+        0.0,
+        "weight in the loss of the squared logarithm of the sum over all units; above 0 decoders take the sum for 1, whose "
+        "computation would be most of their work (Devlin et al. 2014, with 0.1)",
+        low=0.0,
+        high=10.0,
+    )
     epochs: int = option(2, "passes over the text", low=1, high=1000)
     rows: int = option(64, "pieces of the text that are read side by side", low=1, high=65536)
     steps: int = option(32, "words of backpropagation through time", low=1, high=4096)

@@ -51,7 +51,7 @@ class LstmNetwork(nn.Module):
         )
         self.recurrent = RecurrentStack(recurrent, config.embedding_size)
         self.projection = nn.Linear(config.hidden_size, config.embedding_size)
-        self.bias = nn.Parameter(torch.zeros(n_units))
+        self.bias = nn.Parameter(torch.full((n_units,), -math.log(n_units) if config.self_normalisation else 0.0))
         nn.init.normal_(self.embedding.weight, std=config.embedding_size**-0.5)
 
     def forward(
@@ -126,11 +126,23 @@ class LstmModel(LanguageModel):
         As for :class:`asr.language.model.LanguageModel`.
     hash
         First 12 hexadecimal digits of the SHA-256 of the file of its weights.
+    self_normalised
+        Whether training kept the sums over all units near 1, so that searches need not compute them.
     """
 
-    def __init__(self, network: LstmNetwork, units: Units, words: Sequence[str], form: Normaliser | None, hash: str) -> None:
+    def __init__(
+        self,
+        network: LstmNetwork,
+        units: Units,
+        words: Sequence[str],
+        form: Normaliser | None,
+        hash: str,
+        *,
+        self_normalised: bool = False,
+    ) -> None:
         super().__init__(units, words, form)
         self.network = network.eval()
+        self.self_normalised = self_normalised
         self.begin = self.end
         """Index that stands before a sentence's first unit: the end of the one before."""
         self.hash = hash

@@ -27,6 +27,7 @@ from asr.model.storage import check_header, check_size
 from asr.text import BpeTokenizer, Normaliser, load_tokenizer
 
 _SIZES = ("embedding_size", "hidden_size", "layers")
+_SELF_NORMALISED = "self_normalised"  # in the same section, where it is true
 
 
 def write_lstm(
@@ -64,6 +65,7 @@ def write_lstm(
         if isinstance(model.units, Pieces):
             model.units.tokenizer.save(work)
         sizes = {key: getattr(config, key) for key in _SIZES}
+        sizes |= {_SELF_NORMALISED: True} if model.self_normalised else {}
         write_config(work, file, kind="lstm", unit=model.unit, form=model.form, model=sizes, training=facts)
         model.hash = file_hash(file)[:12]
         (work / CARD_NAME).write_text(build_card(name, model, facts, perplexity, shown_folder), encoding="utf-8")
@@ -104,7 +106,8 @@ def read_lstm(file: Path, sizes: object, units: Units, words: Sequence[str], for
     ConfigError
         For a device that is not there.
     """
-    config, target = _read_sizes(file.parent, sizes), check_device(device)
+    config, self_normalised = _read_sizes(file.parent, sizes)
+    target = check_device(device)
     try:
         with torch.device("meta"):
             network = LstmNetwork(config, len(words) + 2)
@@ -125,12 +128,18 @@ def read_lstm(file: Path, sizes: object, units: Units, words: Sequence[str], for
     if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
         raise PackageError(f"{file}: holds NaN or infinity; the training that wrote it had diverged")
     network.load_state_dict(weights, assign=True)
-    return LstmModel(network.to(target), units, words, form, file_hash(file)[:12])
+    hash = file_hash(file)[:12]
+    return LstmModel(network.to(target), units, words, form, hash, self_normalised=self_normalised)
 
 
-def _read_sizes(folder: Path, sizes: object) -> LstmConfig:
-    if not isinstance(sizes, dict) or sizes.keys() != set(_SIZES):
-        raise PackageError(f"{folder / 'config.yaml'}: model: expected {', '.join(_SIZES)}")
+def _read_sizes(folder: Path, sizes: object) -> tuple[LstmConfig, bool]:
+    """Return the configuration, and whether the network is self-normalised."""
+    sizes = dict(sizes) if isinstance(sizes, dict) else {}
+    self_normalised = sizes.pop(_SELF_NORMALISED, False)
+    if sizes.keys() != set(_SIZES) or not isinstance(self_normalised, bool):
+        raise PackageError(
+            f"{folder / 'config.yaml'}: model: expected {', '.join(_SIZES)}, and true or false for {_SELF_NORMALISED}"
+        )
     try:
         if not all(isinstance(value, int) for value in sizes.values()):
             raise ConfigError("expected integers")
@@ -138,4 +147,4 @@ def _read_sizes(folder: Path, sizes: object) -> LstmConfig:
         check_ranges(config)
     except ConfigError as error:
         raise PackageError(f"{folder / 'config.yaml'}: model: {error}") from None
-    return dataclasses.replace(config, dropout=0.0)
+    return dataclasses.replace(config, dropout=0.0), self_normalised

@@ -154,9 +154,10 @@ class Stepper:
         """
         device = inputs.device.type
         with torch.autocast(device, self.precision, enabled=self.precision != torch.float32):
-            loss, rows, weight, state = self._loss(inputs, targets, state)
+            loss, log_sums, rows, weight, state = self._loss(inputs, targets, state)
+            total = loss + self.config.self_normalisation * log_sums.square().mean()  # Devlin et al. 2014
         self.optimizer.zero_grad()
-        loss.backward()
+        total.backward()
         assert weight.grad is not None
         limit = self.config.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_([weight, *self.parameters], limit)
@@ -174,23 +175,24 @@ class Stepper:
 
     def _loss(
         self, inputs: torch.Tensor, targets: torch.Tensor, state: State | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, State]:
-        """Return the loss, the rows of the embedding that it used, those rows as a leaf of the graph, and the state."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, State]:
+        """Return the loss, its denominators' logarithms, the embedding's rows that it used, those as a leaf, and the state."""
         table, bias = self.network.embedding.weight, self.network.bias
         if self.sampler is None:
             rows = torch.arange(len(table), device=inputs.device)
             weight = table.detach().clone().requires_grad_()
             hidden, state = self.network(inputs, state, weight)
             logits = functional.linear(hidden.flatten(0, 1), weight, bias).float()
-            return functional.cross_entropy(logits, targets.flatten()), rows, weight, state
+            return functional.cross_entropy(logits, targets.flatten()), logits.logsumexp(1), rows, weight, state
         drawn, log_inclusion = self.sampler.draw()
         used = torch.cat([inputs.flatten(), targets.flatten(), drawn])
         rows, local = torch.unique(used, return_inverse=True)
         weight = table[rows].detach().requires_grad_()
         local_inputs, local_targets, local_drawn = local.split([inputs.numel(), targets.numel(), len(drawn)])
         hidden, state = self.network(local_inputs.view_as(inputs), state, weight)
-        loss = sampled_cross_entropy(hidden.flatten(0, 1), local_targets, weight, bias[rows], local_drawn, log_inclusion)
-        return loss, rows, weight, state
+        hidden = hidden.flatten(0, 1)
+        loss, log_sums = sampled_cross_entropy(hidden, local_targets, weight, bias[rows], local_drawn, log_inclusion)
+        return loss, log_sums, rows, weight, state
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next step depends on, the generators of random numbers included."""

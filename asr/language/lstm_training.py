@@ -132,7 +132,8 @@ class Run:
         self.config, self.text, self.working, self.device = config, text, working, device
         torch.manual_seed(config.seed)
         network = LstmNetwork(config.lm, len(text.vocabulary) + 2).to(device)
-        self.model = LstmModel(network, text.units, text.vocabulary.units, text.form, "")
+        normalised = config.lm.self_normalisation > 0
+        self.model = LstmModel(network, text.units, text.vocabulary.units, text.form, "", self_normalised=normalised)
         counts = torch.from_numpy(text.train.counts(len(self.model), self.model.end)).to(device)
         with torch.no_grad():  # starts out as the units' frequencies
             network.bias.copy_((counts.clamp(min=0.5) / counts.sum()).log())

@@ -72,8 +72,8 @@ def sampled_cross_entropy(
     bias: torch.Tensor,
     drawn: torch.Tensor,
     log_inclusion: torch.Tensor,
-) -> torch.Tensor:
-    """Return the mean cross-entropy, its denominator estimated.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean cross-entropy, its denominator estimated, and the logarithm of that denominator at each position.
 
     A drawn unit counts with the reciprocal of its probability of being drawn, so the estimate is unbiased (Horvitz and Thompson
     1952). The target itself is always in it.
@@ -96,4 +96,5 @@ def sampled_cross_entropy(
     column[drawn] = torch.arange(len(drawn), device=drawn.device)
     position = (column[targets] >= 0).nonzero()[:, 0]
     logits = logits.index_put((position, column[targets[position]]), logits.new_tensor(-torch.inf))
-    return (torch.logaddexp(of_target, logits.logsumexp(1)) - of_target).mean()
+    log_sums = torch.logaddexp(of_target, logits.logsumexp(1))
+    return (log_sums - of_target).mean(), log_sums
