@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import SupportsIndex
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from asr.config import TokensConfig
 from asr.errors import ConfigError, PackageError, TextError
 from asr.text import CharacterTokenizer, Normaliser, Tokenizer, build_tokenizer, load_tokenizer
+from asr.text.quotes import without_single_quotes
 
 ENGLISH = " 'abcdefghijklmnopqrstuvwxyz"
 
@@ -43,6 +46,11 @@ def tokenizer() -> Tokenizer:
         ("he said 'hello' and 'Good bye,' \u2018twice.\u2019", "he said hello and good bye twice"),
         ("'Tis the dogs' bowl, 'em and rock 'n' roll", "'tis the dogs' bowl 'em and rock 'n' roll"),
         ("'It\u2019s the boys' fault,' he said, 'isn't it?'", "it's the boys' fault he said isn't it"),
+        (
+            "'what has your mean 'watching' of my conduct done?' asked he",
+            "what has your mean watching of my conduct done asked he",
+        ),
+        ("the 'phone rang in 'th' old house", "the 'phone rang in th old house"),
         ("goin' o'er th' hill ''here'' the letter 'b' \u2019twas", "goin' o'er th' hill here the letter b 'twas"),
     ],
 )
@@ -69,6 +77,46 @@ def test_marks_that_are_no_part_of_a_number() -> None:
 def test_marks_inside_words_part_none(text: str) -> None:
     letters = "".join(sorted(filter(str.isalpha, text)))
     assert CharacterTokenizer(" " + "".join(dict.fromkeys(letters))).normalise(text) == "".join(filter(str.isalpha, text))
+
+
+class Counted(str):
+    """A text that counts the characters which are copied out of it."""
+
+    n_copied = 0
+
+    def __getitem__(self, key: SupportsIndex | slice) -> Counted:
+        part = Counted(super().__getitem__(key))
+        Counted.n_copied += len(part)
+        return part
+
+    def __format__(self, form: str) -> str:
+        Counted.n_copied += len(self)
+        return super().__format__(form)
+
+    def translate(self, table: object) -> Counted:
+        return Counted(super().translate(table))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("parts", "function"),
+    [
+        (["'mine' "], without_single_quotes),
+        (["'once ", "upon the dogs' ", "bowl "], without_single_quotes),
+        (["'once ", "more' "], without_single_quotes),
+        (["well-known, and "], Normaliser(ENGLISH + ".(")._without_marks),
+    ],
+)
+def test_work_grows_with_the_length_of_a_line(parts: list[str], function: Callable[[str], str]) -> None:
+    """And not with its square: no mark costs a copy of the line."""
+    line = Counted("".join(part * 300 for part in parts))
+    Counted.n_copied = 0
+    function(line)
+    assert 0 < Counted.n_copied < 10 * len(line)
+
+
+@pytest.mark.parametrize("depth", [10, 100])
+def test_quotations_inside_each_other_are_found_at_once(depth: int) -> None:
+    assert without_single_quotes("'once " * depth + "upon' " * depth) == "once " * depth + "upon " * depth
 
 
 @given(st.text(st.one_of(st.characters(max_codepoint=127), st.sampled_from(".'\u2018\u2019ab5 -")), max_size=20))

@@ -134,11 +134,12 @@ class Normaliser:
             text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
         if "(" not in self._characters:
             text = _PART_IN_BRACKETS.sub(r"\1\2", text)
-        shape = text.translate(self._shapes)
+        shape = f" {text.translate(self._shapes)} "
         pieces, end = [], 0
-        for match in _MARKS.finditer(shape):
-            pieces += [text[end : match.start()], _replacement(text, f" {shape} ", *match.span())]
-            end = match.end()
+        for match in _MARKS.finditer(shape, 1):
+            start = match.start() - 1
+            pieces += [text[end:start], _replacement(text, shape, start, match.end() - 1)]
+            end = match.end() - 1
         return "".join([*pieces, text[end:]])
 
     def unknown(self, normalised: str) -> str:
