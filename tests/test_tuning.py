@@ -31,7 +31,7 @@ from asr.model.acoustic import SpeechModel
 from asr.package import read_package, self_contained, update_package, write_package
 from asr.scoring import score
 from asr.text import Normaliser, build_tokenizer
-from asr.tuning import Posteriors, objective, tuner
+from asr.tuning import Posteriors, objective, run, tuner
 
 RATE = 16000
 
@@ -297,7 +297,7 @@ def test_a_package_that_changes_meanwhile_is_left_alone(
         )
         return found
 
-    monkeypatch.setattr(asr.tuning, "tune", slow)
+    monkeypatch.setattr(run, "tune", slow)
     assert tune(mine, manifests, "--trials", "1") == 2
     assert "was changed by another process since tuning began" in capsys.readouterr().err
     assert not (mine / "tuning").exists()
@@ -321,11 +321,11 @@ def test_an_interruption_before_the_first_trial_changes_nothing(
         (["tiny/dev", "decoding.bean=3"], ("decoding.bean", "decoding.beam")),
         (["tiny/dev", "--keys", "decoding.bean=3:4"], ("decoding.bean", "unknown key")),
         (["tiny/dev", "--keys", "decoding.blank_penalty=4:3"], ("upside down",)),
-        (["tiny/dev", "--trials", "0"], ("--trials 0",)),
-        (["tiny/dev", "--subset", "-1"], ("--subset -1",)),
-        (["tiny/dev", "--seed", "-1"], ("--seed -1",)),
+        (["tiny/dev", "--trials", "0"], ("--trials: '0'",)),
+        (["tiny/dev", "--subset", "-1"], ("--subset: '-1'",)),
+        (["tiny/dev", "--seed", "-1"], ("--seed: '-1'",)),
         (["tiny/dev", "--batch-seconds", "nan"], ("--batch-seconds: 'nan'",)),
-        (["tiny/dev", "--cache-gib", "-1"], ("--cache-gib -1",)),
+        (["tiny/dev", "--cache-gib", "-1"], ("--cache-gib: '-1'",)),
         (["tiny/dev", "decoding.kind=beam_ngram"], ("decoding.lm",)),
         (["tiny/dev", "decoding.kind=beam_ngram", "decoding.lm=nowhere.arpa"], ("nowhere.arpa",)),
     ],

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 _MOST_THREADS = 4096
+_MOST_GIB = 2**20
 
 
 def positive(text: str) -> int:
@@ -41,22 +44,25 @@ def hours(text: str) -> float:
 
 def per_cent(text: str) -> float:
     """Read a number of per cent, at least 0; an error rate may be above 100."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of per cent, at least 0")
-    return value
+    return _number(text, "a number of per cent, at least 0", lambda value: 0 <= value < math.inf)
+
+
+def gib(text: str) -> float:
+    """Read an amount of memory (GiB), at least 0."""
+    return _number(text, "a number of GiB of memory, at least 0", lambda value: 0 <= value < _MOST_GIB)
 
 
 def _above_0(text: str, unit: str) -> float:
+    return _number(text, f"a number of {unit} above 0", lambda value: 0 < value < math.inf)
+
+
+def _number(text: str, what: str, fits: Callable[[float], bool]) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of {unit} above 0")
+        value = math.nan  # which fits nothing
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return value
 
 

@@ -19,6 +19,8 @@ from asr.output import to_json
 from asr.package import ModelPackage, self_contained, update_package, weights_hash
 from asr.parts import CONFIG_NAME, read_card, read_config
 from asr.tuning.picture import draw
+from asr.tuning.run import Tuned
+from asr.tuning.summary import title
 from asr.tuning.tuner import Tuning
 
 FOLDER = "tuning"
@@ -26,20 +28,49 @@ LOG_NAME = "tuning.jsonl"
 PICTURE_NAME = "tuning.png"
 
 
-def records(tuning: Tuning, title: str) -> dict[str, bytes]:
-    """Return the contents of ``tuning.jsonl``, a line a trial, and of ``tuning.png``, by name."""
-    lines = [to_json(trial.to_mapping()) + "\n" for trial in tuning.trials]
-    return {LOG_NAME: "".join(lines).encode(), PICTURE_NAME: draw(tuning, title)}
+def keep(tuned: Tuned, folder: Path | None = None, *, dry_run: bool = False) -> list[str]:
+    """Write what was found: the records of the search, and the settings into the package.
 
+    Parameters
+    ----------
+    tuned
+        What became of the tuning.
+    folder
+        Where ``tuning.jsonl`` and ``tuning.png`` go; by default into the package, below ``tuning``.
+    dry_run
+        Leave the package as it is.
 
-def write_records(contents: Mapping[str, bytes], folder: Path) -> None:
-    """Write files, each whole or not at all.
+    Returns
+    -------
+    list of str
+        Paths of what was written.
 
     Raises
     ------
+    PackageError
+        The package may not be written to, or was changed since it was read.
     StorageError
         A file cannot be written.
     """
+    files = _records(tuned)
+    written: list[str] = []
+    if folder is not None:
+        _write_records(files, folder)
+        written += [str(folder / name) for name in files]
+    if not dry_run:
+        inside = {} if folder is not None else {f"{FOLDER}/{name}": content for name, content in files.items()}
+        copied = store(tuned.package, tuned.tuning, tuned.manifests, files=inside)
+        written += [str(tuned.package.folder / name) for name in ("config.yaml", "README.md", *copied, *inside)]
+    return written
+
+
+def _records(tuned: Tuned) -> dict[str, bytes]:
+    """Return the contents of ``tuning.jsonl``, a line a trial, and of ``tuning.png``, by name."""
+    lines = [to_json(trial.to_mapping()) + "\n" for trial in tuned.tuning.trials]
+    return {LOG_NAME: "".join(lines).encode(), PICTURE_NAME: draw(tuned.tuning, title(tuned.manifests, tuned.tuning))}
+
+
+def _write_records(contents: Mapping[str, bytes], folder: Path) -> None:
     for name, content in contents.items():
         with replacing(folder / name) as stream:
             stream.write(content)

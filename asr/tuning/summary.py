@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asr.package import ModelPackage
 from asr.scoring.signature import signature
 from asr.tuning.keys import BEAM, SECTION
-from asr.tuning.objective import Decoded
-from asr.tuning.posteriors import Posteriors
+from asr.tuning.run import Tuned
 from asr.tuning.tuner import Tuning
 
 
@@ -20,26 +18,15 @@ def title(manifests: Sequence[str], tuning: Tuning) -> str:
     )
 
 
-def summary(
-    manifests: Sequence[str], package: ModelPackage, posteriors: Posteriors, tuning: Tuning, before: Decoded | None
-) -> str:
-    """Return the lines that ``asr tune`` prints at its end.
-
-    Parameters
-    ----------
-    manifests
-        Names of what it was tuned on.
-    package, posteriors, tuning
-        The model, its output and what was found.
-    before
-        What the package's own settings gave, where they could be used.
-    """
+def summary(tuned: Tuned) -> str:
+    """Return the lines that ``asr tune`` prints at its end."""
+    package, manifests, posteriors, tuning = tuned.package, tuned.manifests, tuned.posteriors, tuned.tuning
     score, ids = tuning.decoded.score, {row.id for row in tuning.decoded.score.utterances}
     lines = [f"{', '.join(manifests)}: {len(ids)} utterances, {tuning.best.audio_s / 3600:.3f} h, {len(tuning.trials)} trials"]
     if len(ids) < len(posteriors.ids):
         lines.append(f"no setting was tried on all {len(posteriors.ids)} utterances")
-    if before is not None:
-        lines.append(f"{before.score.wer.line('before: WER')}  {before.decoder}")
+    if tuned.before is not None:
+        lines.append(f"{tuned.before.score.wer.line('before: WER')}  {tuned.before.decoder}")
     references = {name: text for name, text in zip(posteriors.ids, posteriors.texts, strict=True) if name in ids}
     settings = [f"kind={tuning.config.kind}", *(f"{name}={value:g}" for name, value in tuning.best.settings.items())]
     made_of = signature(

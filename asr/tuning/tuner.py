@@ -84,65 +84,100 @@ def tune(
         Where the search was interrupted before anything was tried. Later on an interruption ends it, and the best setting so
         far is the result.
     """
-    everything, part = objective.everything, objective.part(n_part, seed)
-    kept: dict[int, Decoded] = {}
+    trials = _Trials(objective, keys, n_trials=n_trials, n_part=n_part, seed=seed, on_plan=on_plan, on_trial=on_trial)
+    interrupted = trials.run()
+    best, decoded = trials.best
+    config = with_calibration(objective.with_settings(best.settings), calibrated(objective, decoded))
+    return Tuning(config, tuple(keys), tuple(trials.search.trials), best, decoded, interrupted)
 
-    def measure(settings: Settings, whole: bool) -> Trial:
-        chosen = everything if whole else part
-        audio_s, part_s = (objective.posteriors.audio_s(indices) for indices in (everything, part))
-        n_on_part, n_on_all = search.remaining
-        if on_plan is not None:
-            on_plan(n_on_part * part_s + n_on_all * audio_s)
-        decoded = objective.decode(objective.with_settings(settings), chosen)
+
+class _Trials:
+    """The trials of a search, and what the best of them wrote; the parameters are those of :func:`tune`."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        keys: Sequence[Key],
+        *,
+        n_trials: int,
+        n_part: int,
+        seed: int,
+        on_plan: Callable[[float], None] | None,
+        on_trial: Callable[[Trial, Search], None] | None,
+    ) -> None:
+        self._objective = objective
+        self._everything, self._part = objective.everything, objective.part(n_part, seed)
+        self._on_plan, self._on_trial = on_plan, on_trial
+        self._kept: dict[int, Decoded] = {}
+        self.search = Search(
+            keys,
+            objective.start(keys),
+            self._measure,
+            n_trials=n_trials,
+            seed=seed,
+            has_part=self._part != self._everything,
+            on_trial=self._after,
+        )
+
+    def run(self) -> bool:
+        """Make the trials; return whether they were interrupted, which before the first one is an error."""
+        try:
+            self.search.run()
+        except KeyboardInterrupt:
+            if not self.search.trials:
+                raise
+            return True
+        return False
+
+    @property
+    def best(self) -> tuple[Trial, Decoded]:
+        """The best trial, and what it wrote."""
+        best = self.search.best
+        return best, self._kept[best.number]
+
+    def _measure(self, settings: Settings, whole: bool) -> Trial:
+        self._plan()
+        chosen = self._everything if whole else self._part
+        decoded = self._objective.decode(self._objective.with_settings(settings), chosen)
         trial = Trial(
-            number=len(search.trials) + 1,
+            number=len(self.search.trials) + 1,
             settings=settings,
             whole=whole,
             n_utterances=len(chosen),
-            audio_s=audio_s if whole else part_s,
+            audio_s=self._objective.posteriors.audio_s(chosen),
             words=decoded.score.wer.counts,
             characters=decoded.score.cer.counts,
             elapsed_s=decoded.elapsed_s,
             decoder=decoded.decoder,
         )
-        kept[trial.number] = decoded
+        self._kept[trial.number] = decoded
         return trial
 
-    def after(trial: Trial) -> None:
-        # All but the best, and what may become the best by its smaller beam, takes memory in vain.
-        best = search.point(search.best)
-        for one in search.trials:
-            if search.point(one) != best:
-                kept.pop(one.number, None)
-        if on_trial is not None:
-            on_trial(trial, search)
+    def _plan(self) -> None:
+        """Say how much audio is still to be decoded, at most."""
+        if self._on_plan is not None:
+            part_s, all_s = (self._objective.posteriors.audio_s(indices) for indices in (self._part, self._everything))
+            n_on_part, n_on_all = self.search.remaining
+            self._on_plan(n_on_part * part_s + n_on_all * all_s)
 
-    search = Search(
-        keys,
-        objective.start(keys),
-        measure,
-        n_trials=n_trials,
-        seed=seed,
-        has_part=part != everything,
-        on_trial=after,
-    )
-    interrupted = False
-    try:
-        search.run()
-    except KeyboardInterrupt:
-        if not search.trials:
-            raise
-        interrupted = True
-    best = search.best
-    decoded = kept[best.number]
-    calibration = calibrated(objective, decoded)
-    config = dataclasses.replace(
-        objective.with_settings(best.settings),
+    def _after(self, trial: Trial) -> None:
+        # All but the best, and what may become the best by its smaller beam, takes memory in vain.
+        best = self.search.point(self.search.best)
+        for one in self.search.trials:
+            if self.search.point(one) != best:
+                self._kept.pop(one.number, None)
+        if self._on_trial is not None:
+            self._on_trial(trial, self.search)
+
+
+def with_calibration(config: DecodingConfig, calibration: Calibration) -> DecodingConfig:
+    """Return the settings with another calibration of confidences."""
+    return dataclasses.replace(
+        config,
         confidence_scale=round(calibration.scale, 4),
         confidence_length=round(calibration.length, 4),
         confidence_bias=round(calibration.bias, 4),
     )
-    return Tuning(config, tuple(keys), tuple(search.trials), best, decoded, interrupted)
 
 
 def calibrated(objective: Objective, decoded: Decoded) -> Calibration:
