@@ -167,6 +167,7 @@ def test_weights(tmp_path: Path) -> None:
     file.write_text("\ufeff# names\n\nLisbon:2\n  new york \n", encoding="utf-8")
     assert read_hot_words(str(file)) == ["Lisbon:2", "new york"]
     assert read_hot_words("a, b:2,c d") == ["a", "b:2", "c d"]
+    assert read_hot_words("AC/DC,3.5,Dr.") == ["AC/DC", "3.5", "Dr."]
 
 
 @pytest.mark.parametrize("text", ["", ",", " , "])
@@ -175,9 +176,12 @@ def test_nothing_named(text: str) -> None:
         read_hot_words(text)
 
 
-@pytest.mark.parametrize("text", ["namse.txt", "nowhere/names.txt", "/nothere", "./names"])
+@pytest.mark.parametrize(
+    "text",
+    ["namse.txt", "nowhere/names.txt", "/nothere", "./names", "names.csv", "lists/names", "NAMES.TSV", "lisbon,names.txt"],
+)
 def test_a_file_that_is_not_there(text: str) -> None:
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(ConfigError, match="looks like the name of a file, and there is no such file"):
         read_hot_words(text)
 
 

@@ -12,6 +12,7 @@ from asr.text import Tokenizer
 
 _MOST_SPELLINGS = 16
 _MAX_BYTES = 1 << 20
+_FILE_ENDINGS = (".txt", ".text", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".md", ".lst")
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,26 @@ def read_hot_words(argument: str) -> list[str]:
     """
     if os.path.exists(argument) and not os.path.isdir(argument):
         items = [line for line in _read(argument).splitlines() if not line.lstrip().startswith("#")]
-    elif "," not in argument and (argument.startswith(("/", "./", "../", "~/")) or argument.endswith(".txt")):
-        raise ConfigError(f"hot words {argument!r}: there is no such file, and no word is written so")
     else:
         items = argument.split(",")
+        file = next((item.strip() for item in items if _names_file(item.strip(), alone=len(items) == 1)), None)
+        if file is not None:
+            reason = "a file stands alone" if os.path.exists(file) else "there is no such file"
+            raise ConfigError(
+                f"hot words {argument!r}: {file!r} looks like the name of a file, and {reason}; expected one file, or words "
+                "without slashes and endings"
+            )
     found = [item.strip() for item in items if item.strip()]
     if not found:
         raise ConfigError(
             f"hot words {argument!r}: there are none; expected a file with a word or phrase a line, or WORD,WORD:WEIGHT"
         )
     return found
+
+
+def _names_file(item: str, *, alone: bool) -> bool:
+    """Say whether what is no file looks like the name of one; ``AC/DC`` may be a word in a list."""
+    return item.lower().endswith(_FILE_ENDINGS) or item.startswith(("/", "./", "../", "~/")) or (alone and "/" in item)
 
 
 def _read(path: str) -> str:
