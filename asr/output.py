@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from asr.errors import StorageError
 
@@ -96,11 +96,10 @@ class Stream(io.TextIOWrapper):
             self._fail(error)
 
     def _fail(self, error: OSError) -> None:
-        give_up(self)  # it is said once
-        if isinstance(error, BrokenPipeError) and not self.is_error:
-            raise error
-        if not self.is_error:
-            raise lost(error) from error
+        if self.is_error:
+            give_up(self)
+        else:
+            _cannot_write(self, error)
 
 
 def open_streams() -> None:
@@ -134,6 +133,41 @@ def _bytes_of_names(error: UnicodeError) -> tuple[str | bytes, int]:
     if error.encoding == "utf-8" and 0xDC80 <= code <= 0xDCFF:
         return bytes([code - 0xDC00]), error.end
     return codecs.backslashreplace_errors(error)
+
+
+def print_utf8(text: str) -> None:
+    """Write what programs read, such as JSON, to standard output: in UTF-8 whatever the locale, as text on a terminal.
+
+    Parameters
+    ----------
+    text
+        All of it, line ends too; the bytes of a file name in it that are no text are written as they are.
+
+    Raises
+    ------
+    StorageError
+        Standard output is closed, or what it leads to is full.
+    BrokenPipeError
+        Its reader is gone.
+    """
+    stream = sys.stdout
+    try:
+        if stream.isatty():
+            stream.write(text)
+        else:
+            stream.flush()
+            stream.buffer.write(text.encode("utf-8", "surrogateescape"))
+        stream.flush()
+    except OSError as error:
+        _cannot_write(stream, error)
+
+
+def _cannot_write(stream: TextIO, error: OSError) -> NoReturn:
+    """Raise the error about standard output that cannot be written; it is said once."""
+    give_up(stream)
+    if isinstance(error, BrokenPipeError):
+        raise error
+    raise lost(error) from error
 
 
 def lost(error: OSError) -> StorageError:

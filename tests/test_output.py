@@ -84,6 +84,25 @@ def test_output_that_goes_nowhere_is_said(arguments: str) -> None:
     assert b"error: standard output cannot be written: " in said
 
 
+@pytest.mark.parametrize("size", [10, 100_000])
+@pytest.mark.parametrize("place", [">&-", ">/dev/full"])
+def test_what_programs_read_and_goes_nowhere_is_said(place: str, size: int) -> None:
+    code = f"open_streams(); sys.exit(_guard('asr', lambda: print_utf8({size} * 'a')))"
+    code = f"import sys; from asr.cli import _guard; from asr.output import open_streams, print_utf8; {code}"
+    process = subprocess.run(["sh", "-c", f'{sys.executable} -c "{code}" {place}'], capture_output=True, check=False)
+    said = process.stderr.decode().splitlines()
+    assert (process.returncode, len(said)) == (1, 1)
+    assert "error: standard output cannot be written: " in said[0]
+
+
+def test_what_programs_read_is_utf8() -> None:
+    reading, writing = os.pipe()
+    code = r"from asr.output import print_utf8; print('first'); print_utf8('\xe4\udcff\n'); print('\xe4')"
+    assert python(code, writing, variables={"PYTHONIOENCODING": "ascii"}) == (0, b"")
+    os.close(writing)
+    assert os.read(reading, 1000) == b"first\n\xc3\xa4\xff\n\\xe4\n"
+
+
 @pytest.mark.parametrize("arguments", ["train --help", "lm train --help", "--help", "models", "models english"])
 def test_a_reader_that_goes_away_is_no_fault(arguments: str) -> None:
     reading, writing = os.pipe()

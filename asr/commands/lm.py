@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asr.commands.numbers import file_path
 from asr.errors import ConfigError, DataError
+from asr.output import print_utf8
 
 if TYPE_CHECKING:
     from asr.language import LanguageModel
@@ -114,7 +115,7 @@ def _train(args: argparse.Namespace) -> int:
     if args.print_config:
         from asr.config_mapping import to_yaml
 
-        print(to_yaml(config), end="")
+        print_utf8(to_yaml(config))
         return 0
     from asr.language.training import train_language_model
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.errors import ConfigError
 from asr.option import nearest
-from asr.output import to_json
+from asr.output import print_utf8, to_json
 from asr.shipped import DEFAULT, HOW_TO_GET_ONE, VARIABLE, list_models
 
 if TYPE_CHECKING:
@@ -34,9 +34,12 @@ def run(args: argparse.Namespace) -> int:
     if args.name is not None:
         model = _named(args.name, models)
         card = model.read_card()
-        print(_json({**_mapping(model), "card": card}) if args.format == "json" else card.rstrip())
+        if args.format == "json":
+            print_utf8(_json({**_mapping(model), "card": card}))
+        else:
+            print(card.rstrip())
     elif args.format == "json":
-        print(_json([_mapping(model) for model in models]))
+        print_utf8(_json([_mapping(model) for model in models]))
     else:
         print("\n".join(_table(models)) if models else f"no model ships with this asr. {HOW_TO_GET_ONE}")
         if os.environ.get(VARIABLE):
@@ -94,4 +97,4 @@ def _mapping(model: ShippedModel) -> dict[str, Any]:
 
 
 def _json(value: object) -> str:
-    return to_json(value, indent=2, default=str)
+    return to_json(value, indent=2, default=str) + "\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from asr.commands.numbers import file_path, positive
 from asr.errors import ConfigError
+from asr.output import print_utf8
 
 DESCRIPTION = "train a model with a recipe and overrides, and write a model package"
 
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         from asr.config_mapping import to_yaml
 
-        print(to_yaml(config), end="")
+        print_utf8(to_yaml(config))
         return 0
     from asr.training import train
 

@@ -14,7 +14,7 @@ from asr.commands.arguments import add_device, add_threads, use_threads
 from asr.commands.numbers import file_path, index, positive, seconds
 from asr.commands.overrides import add_decoding, add_hot_words, is_override, with_overrides
 from asr.errors import LEFT_OUT, AudioError, ConfigError, UserError
-from asr.output import one_line
+from asr.output import one_line, print_utf8
 from asr.shipped import DEFAULT, VARIABLE, find_model
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
             partial.append(transcript.file)
         if _printed(args):
             text = render(transcript, formats[0], layout)
-            _print(f"{one_line(transcript.file)}: {text or chr(10)}" if named else text)
+            print_utf8(f"{one_line(transcript.file)}: {text or chr(10)}" if named else text)
 
     bad = _transcribe(recogniser, jobs, deliver, args)
     if bad:
@@ -204,15 +204,6 @@ def _load(model: Path, args: argparse.Namespace, formats: Sequence[str]) -> Reco
         batch_s=args.batch_seconds,
         words=args.words or bool(NEEDS_WORDS.intersection(formats)),
     )
-
-
-def _print(text: str) -> None:
-    """Write to standard output: as bytes where it is no terminal, for the name of a file need not be text."""
-    if sys.stdout.isatty():
-        sys.stdout.write(text)
-    else:
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-    sys.stdout.flush()
 
 
 def _say(message: str) -> None:
