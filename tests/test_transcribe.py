@@ -209,6 +209,32 @@ def test_files_that_are_done_are_skipped(run: Run, files: list[str], tmp_path: P
     assert "2 of 3 files skipped" in run("-o", out, "--skip-existing", *files)[1]
 
 
+def test_what_is_partial_is_made_again(run: Run, files: list[str], tmp_path: Path) -> None:
+    path, out = Path(files[0]), tmp_path / "out"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40000])
+    os.utime(path, (1e9, 1e9))
+    again = ("-o", out, "--skip-existing", "--format", "txt,json", *files)
+    _, errors = run(*again, "--keep-going", code=3)
+    partial = ["a.json.partial", "a.txt.partial"]
+    assert names_below(out) == sorted([f"{name}.{format}" for name in "abc" for format in ("txt", "json")] + partial)
+    assert (out / "a.txt.partial").read_text() == errors.splitlines()[0].removeprefix(f"asr transcribe: {path}: ") + "\n"
+    assert "2 of 3 files skipped" in run(*again, "--keep-going", code=3)[1]
+    assert "2 of 3 files skipped" in run(*again, code=2)[1]  # it cannot be read whole
+    path.write_bytes(whole)
+    os.utime(path, (1e9, 1e9))
+    run("-o", out, path)
+    assert [name for name in names_below(out) if name.endswith(".partial")] == ["a.json.partial"]
+    assert "2 of 3 files skipped" in run(*again)[1]
+    assert "3 of 3 files skipped" in run(*again)[1]
+    assert [name for name in names_below(out) if name.endswith(".partial")] == []
+
+
+def test_a_recording_is_no_list_of_losses(run: Run, files: list[str], tmp_path: Path) -> None:
+    recording = Path(files[0]).rename(tmp_path / "b.txt.partial")
+    assert f"{recording} is a recording and would be overwritten" in run("-o", tmp_path, recording, files[1], code=2)[1]
+
+
 def test_interrupted_work_is_counted(run: Run, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Recogniser.transcribe_many
 

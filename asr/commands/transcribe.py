@@ -61,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-going",
         action="store_true",
-        help="transcribe what can be read of damaged files, and name what is lost (exit code 3)",
+        help="transcribe what can be read of damaged files, and name what is lost (exit code 3), with -o also in "
+        "DIR/<name>.<format>.partial",
     )
     add_decoding(parser)
     add_hot_words(parser)
@@ -75,7 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--words", action="store_true", help="show the times and confidences of words (with --format json)")
     output.add_argument("-o", "--output", metavar="DIR", type=file_path, help="write DIR/<name>.<format> for each file instead")
     output.add_argument("--stdout", action="store_true", help="print as well where -o is given")
-    output.add_argument("--skip-existing", action="store_true", help="leave out files whose transcripts in DIR are up to date")
+    output.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave out files whose transcripts in DIR are up to date; those that --keep-going left partial are made again",
+    )
     output.add_argument("--max-line-length", type=positive, metavar="N", help="of subtitles, in characters (default: 42)")
     output.add_argument("--max-lines", type=positive, metavar="N", help="of subtitles (default: 2)")
     output.add_argument(

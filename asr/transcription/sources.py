@@ -92,18 +92,23 @@ def output_paths(sources: Sequence[Source], folder: Path, formats: Sequence[str]
                 "different folders"
             )
         taken[key] = source.path
-        for path in paths:
+        for path in (*paths, *map(losses_path, paths)):
             if os.path.realpath(path) in read:
                 raise ConfigError(f"{path} is a recording and would be overwritten by a transcript; choose another folder")
         result.append(paths)
     return result
 
 
+def losses_path(path: Path) -> Path:
+    """Return the file beside a transcript that lists what could not be read; it is there as long as that is missing."""
+    return path.with_name(f"{path.name}.partial")
+
+
 def is_done(source: Source, paths: Sequence[Path]) -> bool:
-    """Say whether all transcripts of a source are there and not older than it; those of standard input never are."""
+    """Say whether all transcripts of a source are there, whole and not older than it; those of standard input never are."""
     try:
         changed_ns = os.stat(source.path).st_mtime_ns
-        return all(path.stat().st_mtime_ns >= changed_ns for path in paths)
+        return all(path.stat().st_mtime_ns >= changed_ns and not losses_path(path).exists() for path in paths)
     except OSError:
         return False
 

@@ -10,7 +10,8 @@ from typing import Any
 from asr.decoding.hypothesis import Word
 from asr.errors import ConfigError
 from asr.files import replacing
-from asr.output import to_json
+from asr.output import one_line, to_json
+from asr.transcription.sources import losses_path
 from asr.transcription.subtitles import SubtitleLayout, make_cues
 from asr.transcription.transcript import Segment, Transcript
 
@@ -42,17 +43,28 @@ def render(transcript: Transcript, format: str, layout: SubtitleLayout | None = 
     return _RENDERERS[format](transcript, layout or SubtitleLayout())
 
 
-def write_transcript(transcript: Transcript, path: Path, format: str, layout: SubtitleLayout | None = None) -> Path:
-    """Write a transcript, whole or not at all, and return the file's path.
+def write_transcript(transcript: Transcript, path: Path, format: str, layout: SubtitleLayout | None = None) -> None:
+    """Write a transcript, whole or not at all.
+
+    What could not be read of its recording is listed in the file that :func:`asr.transcription.sources.losses_path` names. It
+    is there before the transcript is, and goes when one without losses has taken its place.
 
     Raises
     ------
     StorageError
-        The file cannot be written.
+        A file cannot be written.
     """
+    marker = losses_path(path)
+    if transcript.losses:
+        _write(marker, "".join(f"{one_line(loss)}\n" for loss in transcript.losses))
+    _write(path, render(transcript, format, layout))
+    if not transcript.losses and marker.is_file():
+        marker.unlink()
+
+
+def _write(path: Path, text: str) -> None:
     with replacing(path) as stream:
-        stream.write(render(transcript, format, layout).encode("utf-8", "surrogateescape"))
-    return path
+        stream.write(text.encode("utf-8", "surrogateescape"))
 
 
 def recording_id(stem: str) -> str:
