@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -22,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 import yaml
@@ -33,14 +31,12 @@ from asr.config_mapping import from_mapping
 from asr.decoding.lexicon import find
 from asr.errors import PackageError
 from asr.files import replacing_folder
+from asr.language.lstm_package import compress_lstm
 from asr.model.acoustic import SpeechModel
 from asr.model.device import check_device
-from asr.model.storage import SCALE, check_header, check_size, from_stored, to_stored
+from asr.model.storage import check_finite, compressed, plain_weights, read_weights
 from asr.parts import CARD_NAME, CONFIG_NAME, FORMAT, LANGUAGE_NAME, SECTIONS, WEIGHTS_NAME, check_parts, read_config
 from asr.text import Tokenizer, load_tokenizer
-
-# Of zip files (torch.save) and pickles of the protocols 2 to 5.
-_FOREIGN_STARTS = (b"PK", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
 
 
 @dataclass(frozen=True)
@@ -111,8 +107,8 @@ def write_package(
     for path, source in copies.items():
         if not source.exists():
             raise PackageError(f"{source}: not found; the decoder's settings name it, so the package needs it as {path}")
-    weights = {name: _plain(tensor) for name, tensor in model.state_dict().items()}
-    _check_finite(weights, str(folder))
+    weights = plain_weights(model)
+    check_finite(weights, str(folder))
     with replacing_folder(folder) as temporary:
         (temporary / CONFIG_NAME).write_text(_config_yaml(config, facts or {}), encoding="utf-8")
         (temporary / WEIGHTS_NAME).write_bytes(safetensors.torch.save(weights))
@@ -198,7 +194,7 @@ def update_package(
 
 
 def compress_package(folder: Path, target: Path, storage: str) -> Path:
-    """Write a copy of a model package whose weights take fewer bits; it is read back in float32.
+    """Write a copy of a model package whose weights take fewer bits, an LSTM language model's too; it is read back in float32.
 
     Parameters
     ----------
@@ -219,15 +215,12 @@ def compress_package(folder: Path, target: Path, storage: str) -> Path:
     if target == folder or folder in target.parents or target in folder.parents:
         raise PackageError(f"{target}: one of it and the package {folder} lies in the other; choose another folder")
     check_replaceable(target)
-    weights = {name: _plain(tensor) for name, tensor in package.model.state_dict().items()}
-    stored = to_stored(weights, storage)
-    for name, tensor in stored.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            largest = float(weights[name].abs().max())
-            raise PackageError(f"{folder}: tensor {name} reaches {largest:.3g}, which {storage} cannot hold; use int8")
+    stored = compressed(plain_weights(package.model), storage, str(folder))
     with replacing_folder(target) as temporary:
         shutil.copytree(folder, temporary, symlinks=True, dirs_exist_ok=True, ignore=_not_files)
         _put(temporary / WEIGHTS_NAME, safetensors.torch.save(stored))
+        if (lstm := package.config.decoding.lstm) is not None and (temporary / lstm).is_dir():
+            compress_lstm(folder / lstm, temporary / lstm, storage)
     return target
 
 
@@ -268,12 +261,6 @@ def _put(path: Path, content: Path | bytes) -> None:
         shutil.copyfile(content, path)
 
 
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a copy on the CPU, since safetensors refuses memory that tensors share; floats become float32."""
-    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-    return tensor.detach().to("cpu", dtype, copy=True).contiguous()
-
-
 def _may_replace(folder: Path) -> bool:
     return folder.is_dir() and ((folder / CONFIG_NAME).is_file() or not any(folder.iterdir()))
 
@@ -308,7 +295,7 @@ def read_package(folder: Path, device: str | torch.device = "cpu") -> ModelPacka
     config, facts = read_config(folder / CONFIG_NAME)
     tokenizer = load_tokenizer(folder)
     model = SpeechModel(config.frontend, config.model, len(tokenizer), empty=True)
-    model.load_state_dict(_read_weights(folder / WEIGHTS_NAME, model), assign=True)
+    model.load_state_dict(read_weights(folder / WEIGHTS_NAME, model, "config.yaml and tokenizer.json"), assign=True)
     return ModelPackage(folder, config, model.eval().to(target), tokenizer, weights_hash(folder), facts)
 
 
@@ -329,60 +316,3 @@ def with_decoding(package: ModelPackage, settings: Mapping[str, Any]) -> ModelPa
     mapping = dataclasses.asdict(package.config)
     mapping["decoding"].update(settings)
     return dataclasses.replace(package, config=from_mapping(mapping))
-
-
-def _read_weights(path: Path, model: SpeechModel) -> dict[str, torch.Tensor]:
-    """Read the weights after their names, shapes and types were found to be those of the configured network."""
-    expected = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in model.state_dict().items()}
-    check_size(str(path.parent / CONFIG_NAME), [shape for shape, _ in expected.values()])
-    try:
-        check_header(path)
-        with safetensors.safe_open(path, framework="pt") as file:
-            found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            headers = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in found.items()}
-            _check_headers(path, headers, expected)
-            # Copies, since the file may be overwritten.
-            weights = from_stored({name: file.get_tensor(name).clone() for name in headers})
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        with open(path, "rb") as stream:
-            start = stream.read(2)
-        foreign = "a pickle or zip file renamed" if start in _FOREIGN_STARTS else "corrupt, truncated or foreign"
-        raise PackageError(f"{path}: not a safetensors file: {foreign} ({error})") from None
-    _check_finite(weights, str(path))
-    return weights
-
-
-_DTYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
-
-
-def _check_headers(
-    path: Path, found: Mapping[str, tuple[tuple[int, ...], str]], expected: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
-) -> None:
-    wanted: dict[str, tuple[tuple[int, ...], str]] = {}
-    for name, (shape, dtype) in expected.items():
-        wanted[name] = (shape, _DTYPE_NAMES.get(dtype, str(dtype)))
-        stored = found.get(name, wanted[name])[1]
-        if len(shape) > 1 and dtype == torch.float32 and stored in ("F16", "I8"):
-            wanted[name] = (shape, stored)
-            if stored == "I8":
-                wanted[name + SCALE] = (shape[:1], "F32")
-    for name, header in wanted.items():
-        if name not in found:
-            raise PackageError(f"{path}: tensor {name} not found; the network of config.yaml needs it, {_describe(*header)}")
-        if found[name] != header:
-            raise PackageError(
-                f"{path}: tensor {name} is {_describe(*found[name])}; by config.yaml and tokenizer.json {_describe(*header)}"
-            )
-    foreign = sorted(found.keys() - wanted.keys())
-    if foreign:
-        raise PackageError(f"{path}: tensor {foreign[0]} is not part of the network of config.yaml")
-
-
-def _describe(shape: tuple[int, ...], dtype: str) -> str:
-    return f"{dtype} of shape ({', '.join(map(str, shape))})"
-
-
-def _check_finite(weights: Mapping[str, torch.Tensor], where: str) -> None:
-    for name, tensor in weights.items():
-        if tensor.is_floating_point() and not math.isfinite(float(tensor.double().sum())) and not bool(tensor.isfinite().all()):
-            raise PackageError(f"{where}: tensor {name} holds NaN or infinity; the training that wrote it had diverged")

@@ -16,17 +16,19 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from tiny_lstm import write_tiny_lstm
 
 import asr
 from asr.card import build_card
 from asr.cli import main
-from asr.config import CnnConfig, Config, FrontendConfig, ModelConfig, RecurrentConfig
+from asr.config import CnnConfig, Config, DecodingConfig, FrontendConfig, ModelConfig, RecurrentConfig
 from asr.errors import ConfigError, PackageError
+from asr.language import load_language_model
 from asr.model.acoustic import SpeechModel
 from asr.model.storage import to_stored
 from asr.package import compress_package, read_package, write_package
 from asr.scoring import score
-from asr.text import build_tokenizer
+from asr.text import Normaliser, build_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +307,18 @@ def test_compressed_weights_come_back_in_float32(package: Path, model: SpeechMod
     assert (package / "model.safetensors").read_bytes() == before
     assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in package.iterdir())
     assert (target / "config.yaml").read_bytes() == (package / "config.yaml").read_bytes()
+
+
+def test_an_lstm_in_the_package_is_compressed_with_it(package: Path, tmp_path: Path) -> None:
+    lstm = write_tiny_lstm(tmp_path / "lstm", Normaliser(" ab"), ("a", "b"))
+    before = load_language_model(lstm).score([["a", "b"]])[0].log_prob
+    read = read_package(package)
+    config = dataclasses.replace(read.config, decoding=DecodingConfig(kind="rescore", lstm=lstm))
+    write_package(package, config, read.model, read.tokenizer, "card")
+    target = compress_package(package, package.parent / "copy", "int8")
+    stored = safetensors.torch.load_file(target / "language" / "lstm" / "model.safetensors")
+    assert stored["embedding.weight"].dtype == torch.int8
+    assert load_language_model(target / "language" / "lstm").score([["a", "b"]])[0].log_prob == pytest.approx(before, abs=0.1)
 
 
 @pytest.mark.parametrize("storage", ["float16", "int8"])

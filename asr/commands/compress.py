@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "example: asr compress runs/mini/package models/mini --weights int8. The model computes in float32 as before."
     )
     parser.add_argument(
-        "model", metavar="MODEL", help="folder of a model package, or a name that `asr models` lists; it stays as it is"
+        "model",
+        metavar="MODEL",
+        help="folder of a model package or of an LSTM language model, or a name that `asr models` lists; it stays as it is",
     )
     parser.add_argument("target", type=file_path, metavar="TARGET", help="folder of the copy")
     parser.add_argument(
@@ -29,11 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the copy and say how large it is."""
+    from asr.language.lstm_package import compress_lstm
+    from asr.language.package import is_language_package
     from asr.package import compress_package
-    from asr.parts import WEIGHTS_NAME
 
     source = find_model(args.model)
-    target = compress_package(source, args.target, args.weights)
-    before, after = ((folder / WEIGHTS_NAME).stat().st_size / 1e6 for folder in (source, target))
-    print(f"{target}: weights of {after:.1f} MB instead of {before:.1f} MB; measure both with `asr evaluate`")
+    is_language_model = is_language_package(source)
+    target = (compress_lstm if is_language_model else compress_package)(source, args.target, args.weights)
+    before, after = (sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 1e6 for folder in (source, target))
+    command = "asr lm score" if is_language_model else "asr evaluate"
+    print(f"{target}: weights of {after:.1f} MB instead of {before:.1f} MB; measure both with `{command}`")
     return 0

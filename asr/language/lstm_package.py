@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 
@@ -18,12 +18,22 @@ from asr.language.card import build_card
 from asr.language.config import LstmConfig
 from asr.language.lstm import LstmModel, LstmNetwork
 from asr.language.ngram import file_hash
-from asr.language.package import CARD_NAME, LSTM_NAME, new_folder, write_config
+from asr.language.package import (
+    CARD_NAME,
+    CONFIG_NAME,
+    LSTM_NAME,
+    load_language_model,
+    new_folder,
+    note_hash,
+    write_config,
+)
 from asr.language.perplexity import Perplexity
 from asr.language.units import Pieces, Units
+from asr.language.vocabulary import FILE_NAME as VOCABULARY_NAME
 from asr.language.vocabulary import Vocabulary
 from asr.model.device import check_device
-from asr.model.storage import check_header, check_size
+from asr.model.storage import compressed, plain_weights, read_weights
+from asr.text import FILE_NAME as TOKENIZER_NAME
 from asr.text import BpeTokenizer, Normaliser, load_tokenizer
 
 _SIZES = ("embedding_size", "hidden_size", "layers")
@@ -56,11 +66,10 @@ def write_lstm(
     name, shown_folder
         What the card calls the model and its folder.
     """
-    weights = {key: tensor.detach().to("cpu", torch.float32, copy=True) for key, tensor in model.network.state_dict().items()}
     assert model.form is not None
     with new_folder(folder) as work:
         file = work / LSTM_NAME
-        file.write_bytes(safetensors.torch.save(weights))
+        file.write_bytes(safetensors.torch.save(plain_weights(model.network)))
         vocabulary.save(work)
         if isinstance(model.units, Pieces):
             model.units.tokenizer.save(work)
@@ -69,6 +78,41 @@ def write_lstm(
         write_config(work, file, kind="lstm", unit=model.unit, form=model.form, model=sizes, training=facts)
         model.hash = file_hash(file)[:12]
         (work / CARD_NAME).write_text(build_card(name, model, facts, perplexity, shown_folder), encoding="utf-8")
+
+
+def compress_lstm(folder: Path, target: Path, storage: str) -> Path:
+    """Write a copy of an LSTM's package whose weights take fewer bits; it is read back in float32.
+
+    Parameters
+    ----------
+    folder
+        The package, which stays as it is.
+    target
+        Where the copy shall lie, whole or not at all, in place of a package that may be there.
+    storage
+        One of :data:`asr.model.storage.STORAGES`.
+
+    Raises
+    ------
+    PackageError
+        It cannot be read, or a weight is too large.
+    ConfigError
+        It is an n-gram model, or the copy may not lie there.
+    """
+    model = load_language_model(folder)
+    if not isinstance(model, LstmModel):
+        raise ConfigError(f"{folder}: {model.description}; only an LSTM's weights can be stored in fewer bits")
+    folder, target = folder.resolve(), Path(target).resolve()
+    if target == folder or folder in target.parents or target in folder.parents:
+        raise ConfigError(f"{target}: one of it and the package {folder} lies in the other; choose another folder")
+    stored = compressed(plain_weights(model.network), storage, str(folder))
+    with new_folder(target) as work:
+        for name in (CONFIG_NAME, VOCABULARY_NAME, TOKENIZER_NAME, CARD_NAME):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, work / name)
+        (work / LSTM_NAME).write_bytes(safetensors.torch.save(stored))
+        note_hash(work, work / LSTM_NAME)
+    return target
 
 
 def read_units(folder: Path) -> Units:
@@ -108,26 +152,9 @@ def read_lstm(file: Path, sizes: object, units: Units, words: Sequence[str], for
     """
     config, self_normalised = _read_sizes(file.parent, sizes)
     target = check_device(device)
-    try:
-        with torch.device("meta"):
-            network = LstmNetwork(config, len(words) + 2)
-        expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-        check_size(str(file.parent / "config.yaml"), expected.values())
-        check_header(file)
-        with safetensors.safe_open(file, framework="pt") as opened:
-            found = {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118 - not a mapping
-            types = {opened.get_slice(key).get_dtype() for key in found}
-            if found != expected or types != {"F32"}:
-                wrong = sorted(key for key in {*found, *expected} if found.get(key) != expected.get(key))
-                raise PackageError(
-                    f"{file}: not the weights of the network of config.yaml: {', '.join(wrong[:3]) or 'types'} differ"
-                )
-            weights = {key: opened.get_tensor(key).clone() for key in found}
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise PackageError(f"{file}: not a safetensors file: corrupt, truncated or foreign ({error})") from None
-    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-        raise PackageError(f"{file}: holds NaN or infinity; the training that wrote it had diverged")
-    network.load_state_dict(weights, assign=True)
+    with torch.device("meta"):
+        network = LstmNetwork(config, len(words) + 2)
+    network.load_state_dict(read_weights(file, network, "config.yaml and vocabulary.txt"), assign=True)
     hash = file_hash(file)[:12]
     return LstmModel(network.to(target), units, words, form, hash, self_normalised=self_normalised)
 

@@ -64,7 +64,7 @@ def check_replaceable(folder: Path) -> None:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if folder.is_dir() and (folder / CONFIG_NAME).is_file() and (folder / "vocabulary.txt").is_file():
+    if is_language_package(folder):
         return
     raise ConfigError(f"{folder} exists and is not a language model package; remove it or choose another output")
 
@@ -101,6 +101,18 @@ def write_config(
     }
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
+
+
+def note_hash(folder: Path, file: Path) -> None:
+    """Write into a package's ``config.yaml`` what the hash of its model's file now is."""
+    content = {**_read_config(folder), "sha256": file_hash(file)}
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
+
+
+def is_language_package(folder: Path) -> bool:
+    """Say whether a folder looks like a language model package."""
+    return (folder / CONFIG_NAME).is_file() and (folder / VOCABULARY_NAME).is_file()
 
 
 def load_language_model(path: Path | str, device: str = "cpu") -> LanguageModel:

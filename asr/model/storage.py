@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+import safetensors
 import torch
+from torch import nn
 
 from asr.errors import PackageError
 from asr.untrusted import open_file
@@ -23,37 +25,122 @@ MAX_WEIGHTS = 1 << 28
 
 _MAX_HEADER_BYTES = 1 << 20  # some thousands of tensors
 _LARGEST = 127
+_DTYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
+# Of zip files (torch.save) and pickles of the protocols 2 to 5.
+_FOREIGN_STARTS = (b"PK", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
 
 
-def check_header(path: Path) -> None:
-    """Make sure that a safetensors file describes no more tensors than a network has, before the description is read.
+def plain_weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return copies of a network's weights on the CPU, as safetensors refuses shared memory; floats become float32."""
+    return {
+        name: tensor.detach().to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def check_finite(weights: Mapping[str, torch.Tensor], where: str) -> None:
+    """Refuse NaN and infinity.
 
     Raises
     ------
     PackageError
-        It is no regular file, or larger than :data:`MAX_WEIGHTS` take.
-    ValueError
-        Its header is too long.
-    OSError
-        It is absent, or may not be read.
+        With the tensor's name.
     """
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not math.isfinite(float(tensor.double().sum())) and not bool(tensor.isfinite().all()):
+            raise PackageError(f"{where}: tensor {name} holds NaN or infinity; the training that wrote it had diverged")
+
+
+def compressed(weights: Mapping[str, torch.Tensor], storage: str, where: str) -> dict[str, torch.Tensor]:
+    """Return what :func:`to_stored` makes of weights.
+
+    Raises
+    ------
+    PackageError
+        A weight is larger than the storage can hold.
+    """
+    stored = to_stored(weights, storage)
+    for name, tensor in stored.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            largest = float(weights[name].abs().max())
+            raise PackageError(f"{where}: tensor {name} reaches {largest:.3g}, which {storage} cannot hold; use int8")
+    return stored
+
+
+def read_weights(path: Path, network: nn.Module, described_by: str) -> dict[str, torch.Tensor]:
+    """Read weights after their names, shapes and types were found to be those of a network.
+
+    Parameters
+    ----------
+    path
+        A safetensors file; matrices may be stored in any of :data:`STORAGES`.
+    network
+        What the weights are for; its own are not looked at and may be on the device ``meta``.
+    described_by
+        Which files of the package say what the network is, for messages.
+
+    Raises
+    ------
+    PackageError
+        The file is corrupt or foreign, or holds other weights.
+    """
+    expected = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in network.state_dict().items()}
+    n_weights = sum(math.prod(shape) for shape, _ in expected.values())
+    if n_weights > MAX_WEIGHTS:
+        raise PackageError(
+            f"{path.parent / 'config.yaml'}: describes a network of {n_weights:,} weights; expected {MAX_WEIGHTS:,} at most"
+        )
+    try:
+        _check_size(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            headers = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in found.items()}
+            _check_headers(path, headers, expected, described_by)
+            # Copies, since the file may be overwritten.
+            weights = from_stored({name: file.get_tensor(name).clone() for name in headers})
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        with open(path, "rb") as stream:
+            start = stream.read(2)
+        foreign = "a pickle or zip file renamed" if start in _FOREIGN_STARTS else "corrupt, truncated or foreign"
+        raise PackageError(f"{path}: not a safetensors file: {foreign} ({error})") from None
+    check_finite(weights, str(path))
+    return weights
+
+
+def _check_size(path: Path) -> None:
+    """Make sure that a file describes no more tensors than a network has, before the description is read."""
     with open_file(path, 4 * MAX_WEIGHTS + _MAX_HEADER_BYTES) as stream:
         (n_bytes,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
     if n_bytes > _MAX_HEADER_BYTES:
         raise ValueError(f"a header of {n_bytes:,} bytes; expected {_MAX_HEADER_BYTES:,} at most")
 
 
-def check_size(where: str, shapes: Iterable[tuple[int, ...]]) -> None:
-    """Refuse a network that has more weights than are read.
+def _check_headers(
+    path: Path,
+    found: Mapping[str, tuple[tuple[int, ...], str]],
+    expected: Mapping[str, tuple[tuple[int, ...], torch.dtype]],
+    described_by: str,
+) -> None:
+    wanted: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, (shape, dtype) in expected.items():
+        wanted[name] = (shape, _DTYPE_NAMES.get(dtype, str(dtype)))
+        stored = found.get(name, wanted[name])[1]
+        if len(shape) > 1 and dtype == torch.float32 and stored in ("F16", "I8"):
+            wanted[name] = (shape, stored)
+            if stored == "I8":
+                wanted[name + SCALE] = (shape[:1], "F32")
+    for name, header in wanted.items():
+        if name not in found:
+            raise PackageError(f"{path}: tensor {name} not found; the network of config.yaml needs it, {_describe(*header)}")
+        if found[name] != header:
+            raise PackageError(f"{path}: tensor {name} is {_describe(*found[name])}; by {described_by} {_describe(*header)}")
+    foreign = sorted(found.keys() - wanted.keys())
+    if foreign:
+        raise PackageError(f"{path}: tensor {foreign[0]} is not part of the network of config.yaml")
 
-    Raises
-    ------
-    PackageError
-        With both numbers.
-    """
-    n_weights = sum(map(math.prod, shapes))
-    if n_weights > MAX_WEIGHTS:
-        raise PackageError(f"{where}: describes a network of {n_weights:,} weights; expected {MAX_WEIGHTS:,} at most")
+
+def _describe(shape: tuple[int, ...], dtype: str) -> str:
+    return f"{dtype} of shape ({', '.join(map(str, shape))})"
 
 
 def to_stored(weights: Mapping[str, torch.Tensor], storage: str) -> dict[str, torch.Tensor]:
