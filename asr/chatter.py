@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import IO
 
@@ -80,12 +80,13 @@ class _Gate:
         self.__init__()  # type: ignore[misc]
 
     def _pass_on(self, file: int) -> None:
-        """Write what came since the last time and is no chatter to where standard error leads."""
+        """Write what came since the last time and is no chatter to where standard error leads, if that can be written."""
         size = os.fstat(file).st_size
         written = os.pread(file, size - self._n_seen, self._n_seen)
         self._n_seen = size
-        for line in written.splitlines(keepends=True):
-            if not _CHATTER.fullmatch(line.rstrip(b"\r\n")):
+        kept = [line for line in written.splitlines(keepends=True) if not _CHATTER.fullmatch(line.rstrip(b"\r\n"))]
+        with suppress(OSError):  # a message that nobody can read is no fault of the library's, nor of its file
+            for line in kept:
                 os.write(self._stderr, line)
 
 

@@ -71,6 +71,21 @@ def test_a_child_made_meanwhile_and_a_closed_standard_error(tmp_path: Path) -> N
     assert (done.stdout, done.stderr) == ("done\n", "child\nparent\n")
 
 
+@pytest.mark.parametrize("place", ["/dev/full", "a pipe that nobody reads"])
+def test_what_cannot_be_passed_on_is_dropped(place: str) -> None:
+    reading, broken = os.pipe()
+    os.close(reading)
+    full = os.open("/dev/full", os.O_WRONLY) if place == "/dev/full" else broken
+    code = (
+        "import os\nfrom asr.chatter import held_back\n"
+        "for _ in range(2):\n    with held_back():\n        os.write(2, b'a\\nb\\n')\nprint('done')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    for descriptor in {full, broken}:
+        os.close(descriptor)
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
 def test_a_damaged_mp3_is_read_without_a_word(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.mp3"
     soundfile.write(path, spoken(4.0), 16000)
