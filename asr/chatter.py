@@ -55,9 +55,10 @@ class _Gate:
             except OSError:  # no standard error, or nowhere to keep anything
                 self._stderr = -1
                 return
-            os.truncate(self._file.fileno(), 0)
-            os.lseek(self._file.fileno(), 0, os.SEEK_SET)
-            self._n_seen = 0
+            if self._n_seen:
+                os.truncate(self._file.fileno(), 0)
+                os.lseek(self._file.fileno(), 0, os.SEEK_SET)
+                self._n_seen = 0
             os.dup2(self._file.fileno(), _STDERR)
 
     def leave(self) -> None:
@@ -82,6 +83,8 @@ class _Gate:
     def _pass_on(self, file: int) -> None:
         """Write what came since the last time and is no chatter to where standard error leads, if that can be written."""
         size = os.fstat(file).st_size
+        if size == self._n_seen:
+            return
         written = os.pread(file, size - self._n_seen, self._n_seen)
         self._n_seen = size
         kept = [line for line in written.splitlines(keepends=True) if not _CHATTER.fullmatch(line.rstrip(b"\r\n"))]

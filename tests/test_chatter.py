@@ -99,3 +99,21 @@ def test_a_damaged_mp3_is_read_without_a_word(tmp_path: Path, capfd: pytest.Capt
         with suppress(AudioError):
             probe_audio(path)
         assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("ending", "n_redirections"), [("wav", 0), ("flac", 0), ("ogg", 0), ("mp3", 2)])
+def test_standard_error_is_redirected_where_a_library_may_write_to_it(
+    ending: str, n_redirections: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And once a file, there and back: both are a share of the time that reading a short one takes."""
+    path = tmp_path / f"a.{ending}"
+    soundfile.write(path, spoken(0.5), 16000)
+    redirect, targets = os.dup2, list[int]()
+
+    def counted(source: int, target: int) -> int:
+        targets.append(target)
+        return redirect(source, target)
+
+    monkeypatch.setattr(os, "dup2", counted)
+    load_audio(path, 16000)
+    assert targets == [2] * n_redirections

@@ -113,6 +113,21 @@ def test_handlers_are_called_once_and_stay() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
+def test_a_short_recording_is_guarded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its opening to its first samples: to begin anew is a share of the time that it takes."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(0.5), SAMPLE_RATE)
+    change, changes = signal.signal, list[int]()
+
+    def counted(number: int, handler: Callable[..., object]) -> object:
+        changes.append(number)
+        return change(number, handler)
+
+    monkeypatch.setattr(signal, "signal", counted)
+    load_audio(path, SAMPLE_RATE)
+    assert changes.count(signal.SIGINT) == 2
+
+
 def test_other_threads_have_none() -> None:
     def work() -> None:
         with deferred():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from asr.errors import AudioError
-from asr.formats.file import GuardedFile, Reading, library_at_work
+from asr.formats.file import GuardedFile, Reading
 from asr.formats.links import is_placeholder
 from asr.formats.timeline import Timeline
 from asr.formats.tracks import choose_track
@@ -297,7 +297,7 @@ def open_container(file: GuardedFile, why: str, reading: Reading, *, ignore_leng
         options["ignore_length"] = "1"
     guessed = _check_head(file, reading)
     try:
-        with library_at_work():
+        with deferred():
             opened = av.open(file, mode="r", options=options, metadata_errors="ignore")
         with opened as container:
             file.check()

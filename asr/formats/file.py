@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from asr.chatter import held_back
 from asr.errors import AudioError, lacks_memory
-from asr.interrupts import deferred
 from asr.mixing import Tell
 
 Source = str | Path | bytes | BinaryIO
@@ -107,8 +105,9 @@ class GuardedFile:
     def read(self, size: int = -1) -> bytes:
         """Return up to so many bytes; none where reading fails."""
         if self._end is not None:
-            left = max(0, self._end - self._place)
-            size = left if size < 0 or size > left else size
+            left = self._end - self._place
+            if size < 0 or size > left:
+                size = max(0, left)
         try:
             content = self._stream.read(size)
         except BaseException as error:  # a file object may be anybody's, and raise anything
@@ -220,10 +219,3 @@ def _why_absent(name: str) -> str:
     if re.match("(?:https?|ftp|s3|gs|file):/", name):
         return "is an address, expected a file; download it first, as in `curl -L ADDRESS | asr transcribe -`"
     return "no such audio file"
-
-
-@contextmanager
-def library_at_work() -> Iterator[None]:
-    """Call a C library that reads through a :class:`GuardedFile`: signals wait, and what it prints by itself is held back."""
-    with deferred(), held_back():
-        yield

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from asr.chatter import held_back
 from asr.errors import AudioError
-from asr.formats.file import GuardedFile, Reading, library_at_work
+from asr.formats.file import GuardedFile, Reading
 from asr.formats.links import is_placeholder
+from asr.interrupts import deferred
 
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more where a header gives no length
 # What libsndfile says in its log, alone, where it corrects the length of a file that was cut off.
@@ -20,6 +23,7 @@ _BYTES_CORRECTED = re.compile(
 )
 _FRAMES_CORRECTED = re.compile(r"Calculated frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
 _SAMPLE_COUNT = re.compile(rb"^sample_count -i (\d+)", re.MULTILINE)
+_SILENT = (b"RIFF", b"fLaC", b"OggS")  # what libmpg123 is never asked to read begins so
 _CUT_OFF = ("file seems to be truncated", "seems to be a truncated file")
 
 
@@ -36,16 +40,24 @@ class SoundFile:
         Samples in each channel, as the header says.
     """
 
-    def __init__(self, audio: Any, file: GuardedFile) -> None:
+    def __init__(self, audio: Any, file: GuardedFile, opening: ExitStack) -> None:
         self.sample_rate: int = audio.samplerate
         self.n_channels: int = audio.channels
         self.n_samples: int = audio.frames
         self._audio = audio
         self._file = file
+        self._chatty = audio.format == "MP3"
+        self._opening: ExitStack | None = opening
 
     def close(self) -> None:
         """Free what libsndfile holds."""
-        self._audio.close()
+        with self._opening or nullcontext():
+            self._audio.close()
+
+    def _at_work(self) -> AbstractContextManager[object]:
+        """Guard a call: the first one as its opening was, still, since to begin anew costs a share of reading a short file."""
+        opening, self._opening = self._opening, None
+        return opening or _at_work(chatty=self._chatty)
 
     def blocks(self, start: int, stop: int, n_block: int) -> Iterator[np.ndarray]:
         """Yield ``(sample, channel)`` float32 from sample ``start`` on and before ``stop``, ``n_block`` at a time.
@@ -62,7 +74,7 @@ class SoundFile:
             if start and n_wanted > 0:
                 self._go_to(start, n_block)
             while n_read < n_wanted:
-                with library_at_work():
+                with self._at_work():
                     block = self._audio.read(min(n_block, n_wanted - n_read), dtype="float32", always_2d=True)
                 self._file.check()
                 if len(block) == 0:
@@ -77,7 +89,7 @@ class SoundFile:
 
     def _go_to(self, start: int, n_block: int) -> None:
         """Go to a sample; some codecs, such as GSM 6.10, can only be read on."""
-        with library_at_work():
+        with self._at_work():
             if self._audio.seekable():
                 self._audio.seek(start)
                 return
@@ -95,23 +107,32 @@ def open_soundfile(file: GuardedFile, reading: Reading) -> tuple[SoundFile | Non
     """
     import soundfile
 
-    try:
-        # What is in the file counts, not its name: one that ends in .raw would be taken for bare samples.
-        with library_at_work():
+    with ExitStack() as opening:
+        opening.enter_context(_at_work(chatty=not file.read(4).startswith(_SILENT)))
+        file.seek(0)
+        try:
+            # What is in the file counts, not its name: one that ends in .raw would be taken for bare samples.
             audio = soundfile.SoundFile(SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell))
-    except soundfile.LibsndfileError as error:
-        why = error.error_string
-    else:
-        file.check()
-        if 0 < audio.frames < _UNKNOWN_FRAMES or (not audio.frames and audio.format in ("WAV", "WAVEX")):
-            if (cut := _cut_off(audio, file)) is not None:
-                reading.damaged(file.name, cut)
-            return SoundFile(audio, file), ""
-        audio.close()
-        why = "its header gives no length"
+        except soundfile.LibsndfileError as error:
+            why = error.error_string
+        else:
+            file.check()
+            if 0 < audio.frames < _UNKNOWN_FRAMES or (not audio.frames and audio.format in ("WAV", "WAVEX")):
+                if (cut := _cut_off(audio, file)) is not None:
+                    reading.damaged(file.name, cut)
+                return SoundFile(audio, file, opening.pop_all()), ""
+            audio.close()
+            why = "its header gives no length"
     file.check()
     file.seek(0)
     return None, why
+
+
+@contextmanager
+def _at_work(*, chatty: bool) -> Iterator[None]:
+    """Call libsndfile, which reads through functions of ours: signals wait, and what libmpg123 prints is held back."""
+    with deferred(), held_back() if chatty else nullcontext():
+        yield
 
 
 def _cut_off(audio: Any, file: GuardedFile) -> str | None:

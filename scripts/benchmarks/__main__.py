@@ -11,6 +11,7 @@ from asr.errors import AsrError
 BENCHMARKS = {
     "start": "seconds that `asr --help` takes",
     "train": "a recipe's loader, by worker processes, its model, and both: seconds of audio a second",
+    "read": "milliseconds that reading a short recording takes, of each format",
     "normalise": "microseconds that normalising a character takes, by the length of its line",
     "loss": "ctc and ctc_crf of each order beside a training step",
     "recurrent": "one layer of every cell against torch.nn.LSTM, a plain loop and a PackedSequence",
