@@ -22,8 +22,8 @@ from asr.config_mapping import explain, to_object
 from asr.errors import ConfigError
 from asr.option import Option, leaves, nearest, sections
 
-GROUPS = ("corpus", "tokens", "frontend", "augment", "model", "optim", "decoding", "trainer")
-"""Configuration groups of `asr train`: each is a folder of YAML files and a section of the schema."""
+GROUPS = ("corpus", "tokens", "frontend", "augment", "model", "decoding")
+"""Sections of the schema of `asr train` of which ``conf/`` has a folder with files to choose from."""
 
 T = TypeVar("T")
 

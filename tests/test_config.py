@@ -234,8 +234,9 @@ def test_description_holds_every_key_group_and_recipe() -> None:
         assert word in text
 
 
-def test_groups_are_few_and_each_has_a_section() -> None:
+def test_groups_are_few_and_each_has_a_section_and_a_choice() -> None:
     folders = {path.name for path in conf_dir().iterdir() if path.is_dir()} - {"__pycache__"}
     assert folders == {*GROUPS, "lm"}  # lm belongs to the language models' own schema
     assert len(folders) <= 10
+    assert all(len(names) > 1 for names in list_groups().values())
     assert recipes_dir().is_dir()
