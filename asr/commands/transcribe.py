@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 DESCRIPTION = "turn audio files into text"
 
 _CLEAR_LINE = "\r\x1b[K"
-_LAYOUT = ("max_line_length", "max_lines", "reading_speed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -169,7 +168,8 @@ def _layout(args: argparse.Namespace, formats: Sequence[str]) -> SubtitleLayout:
     from asr.transcription.subtitles import SubtitleLayout
     from asr.transcription.writers import SUBTITLES
 
-    given = {name: getattr(args, name) for name in _LAYOUT if getattr(args, name) is not None}
+    wanted = {"max_line_length": args.max_line_length, "max_lines": args.max_lines, "reading_speed": args.reading_speed}
+    given = {name: value for name, value in wanted.items() if value is not None}
     if given and not SUBTITLES.intersection(formats):
         option = next(iter(given)).replace("_", "-")
         raise ConfigError(f"--{option} with --format {args.format}: it is about subtitles; give --format srt or vtt")
