@@ -17,6 +17,7 @@ ROOMS = (
     ["chatter"],
     ["interrupts"],
     ["output"],
+    ["progress"],
     ["untrusted"],
     ["mixing"],
     ["waveform"],

@@ -23,10 +23,10 @@ from asr import files
 from asr.audio import load_audio
 from asr.cli import main
 from asr.data.manifest import read_manifest
-from asr.data.progress import Progress
 from asr.data.spoken import Choice, _Sentences
 from asr.data.validate import read_synthesisers
 from asr.errors import ConfigError, TextError
+from asr.progress import Progress
 from asr.speech import make_synthesiser
 from asr.speech.synthesiser import read_voice, voice_text
 
@@ -354,9 +354,9 @@ def test_hibari_speakers() -> None:
 
 def test_slow_work_shows_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("asr.data.progress.time.monotonic", lambda: now[0])
-    stream = io.StringIO()
-    with Progress("mine", 30, "utterances", stream) as progress:
+    monkeypatch.setattr("asr.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    with Progress("mine", 30, "utterances") as progress:
         now[0] = 40.0
         progress.advance(2)
     assert stream.getvalue() == "mine: 2/30 utterances (7 %), 0.05 utterances/s, 9:20 left\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 
 from asr.commands.arguments import add_device, add_threads, use_threads
@@ -59,11 +58,11 @@ def run(args: argparse.Namespace) -> int:
     stems = manifest_stems(names)
 
     from asr.data.manifest import read_manifest
-    from asr.data.progress import Progress
     from asr.decoding import build_decoder
     from asr.decoding.confidence import Calibration
     from asr.files import check_output_folder
     from asr.package import read_package
+    from asr.progress import Progress
     from asr.scoring.evaluation import evaluate
 
     for folder in filter(None, (args.output, args.calibration)):
@@ -76,8 +75,7 @@ def run(args: argparse.Namespace) -> int:
     n_left_out = 0
     above: list[str] = []
     for name, cuts in corpora.items():
-        total_s = round(sum(cut.duration for cut in cuts))
-        with Progress(name, total_s, "s of audio", sys.stderr if sys.stderr.isatty() else io.StringIO()) as progress:
+        with Progress(name, sum(cut.duration for cut in cuts), "s of audio", in_logs=False) as progress:
             result = evaluate(
                 cuts,
                 package.model,
@@ -86,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
                 checkpoint=package.checkpoint_hash,
                 batch_s=args.batch_seconds,
                 words=Calibration.configured(config.decoding) if args.calibration else None,
-                on_progress=lambda seconds, progress=progress: progress.advance(round(seconds)),  # type: ignore[misc]
+                on_progress=progress.advance,
             )
         for reason in result.left_out.values():
             print(f"asr evaluate: {reason}", file=sys.stderr)

@@ -123,10 +123,10 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _score(args: argparse.Namespace) -> int:
-    from asr.data.progress import Progress
     from asr.language import load_language_model
     from asr.language.perplexity import as_lines, compare, measure, why_incomparable
     from asr.language.texts import find_sources, read_text
+    from asr.progress import Progress
 
     texts = [text for source in find_sources(args.texts, args.manifests, text_ids=args.text_ids) for text in read_text(source)]
     models = [load_language_model(path, args.device) for path in (args.model, args.compare) if path]
@@ -137,7 +137,7 @@ def _score(args: argparse.Namespace) -> int:
         raise ConfigError("the models' normalisers make different words of this text, so they cannot be compared on it")
     results: list[Perplexity] = []
     for model, sentences in zip(models, readings, strict=True):
-        with Progress("scoring", len(sentences), "sentences", sys.stderr) as progress:
+        with Progress("scoring", len(sentences), "sentences") as progress:
             result = measure(model, sentences, progress.advance)
         facts = {"model": model.description, **result.facts(), "signature": model.signature}
         print(("\n" if results else "") + as_lines(facts), flush=True)

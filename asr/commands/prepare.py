@@ -186,10 +186,10 @@ def _synthetic(args: argparse.Namespace) -> Iterable[PartSummary]:
 
 def _spoken(args: argparse.Namespace) -> Iterable[PartSummary]:
     from asr.data import spoken
-    from asr.data.progress import Progress
     from asr.errors import ConfigError
     from asr.files import check_output_folder
     from asr.language.texts import find_sources, read_text
+    from asr.progress import Progress
 
     for option, (least, most) in {"--words": args.words, "--seconds": args.seconds}.items():
         if least > most:
@@ -198,7 +198,7 @@ def _spoken(args: argparse.Namespace) -> Iterable[PartSummary]:
     sources = find_sources(args.texts, args.manifests, text_ids=args.text_ids)
 
     def read() -> Iterator[str]:
-        with Progress("reading", sum(source.n_bytes for source in sources), "bytes", sys.stderr) as progress:
+        with Progress("reading", sum(source.n_bytes for source in sources), "bytes") as progress:
             for source in sources:
                 yield from read_text(source, progress.advance)
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "turn audio files into text"
 
-_CLEAR_LINE = "\r\x1b[K"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -126,18 +124,17 @@ def _transcribe(
     recogniser: Recogniser, jobs: Sequence[Job], deliver: Callable[[Transcript, Sequence[Path]], None], args: argparse.Namespace
 ) -> list[str]:
     """Transcribe all and deliver each as soon as it is ready; return what could not be."""
-    from asr.transcription.display import seconds_display
+    from asr.transcription.display import display_seconds
     from asr.transcription.sources import open_source
 
     bad: list[str] = []
     n_done = 0
     try:
-        with seconds_display(source for source, _ in jobs) as count:
+        with display_seconds(source for source, _ in jobs) as progress:
             sources = (open_source(source) for source, _ in jobs)
-            for result in recogniser.transcribe_many(sources, on_progress=count):
+            for result in recogniser.transcribe_many(sources, on_progress=progress.advance):
                 source, paths = jobs[n_done]
-                if sys.stderr.isatty():
-                    sys.stderr.write(_CLEAR_LINE)
+                progress.clear()
                 if isinstance(result, AudioError):
                     _say(str(result))
                     bad.append(source.path)

@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import os
 import shutil
-import sys
 import tarfile
 import time
 import urllib.error
@@ -14,9 +13,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from asr.data.progress import Progress
 from asr.errors import DataError, Failure, StorageError
 from asr.files import sync
+from asr.progress import Progress
 
 _BLOCK_BYTES = 1 << 18
 _TIMEOUT_S = 30.0
@@ -104,7 +103,7 @@ def _fetch_rest(url: str, partial: Path) -> None:
         n_rest = int(response.headers.get("Content-Length") or 0)
         n_total = n_rest + (n_have if resumed else 0)
         mode = "ab" if resumed else "wb"
-        with open(partial, mode) as stream, Progress(partial.stem, n_total, "bytes", sys.stderr) as progress:
+        with open(partial, mode) as stream, Progress(partial.stem, n_total, "bytes") as progress:
             progress.resume(n_have if resumed else 0)
             while block := response.read(_BLOCK_BYTES):
                 stream.write(block)
@@ -115,7 +114,7 @@ def _fetch_rest(url: str, partial: Path) -> None:
 
 def _md5(path: Path) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as stream, Progress(f"{path.name}: checksum", path.stat().st_size, "bytes", sys.stderr) as progress:
+    with open(path, "rb") as stream, Progress(f"{path.name}: checksum", path.stat().st_size, "bytes") as progress:
         while block := stream.read(_BLOCK_BYTES):
             digest.update(block)
             progress.advance(len(block))
@@ -145,7 +144,7 @@ def unpack_tar(archive: Path, folder: Path, target: Path, *, strip: str) -> None
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        with tarfile.open(archive) as tar, Progress(f"{archive.name}: unpacking", 0, "files", sys.stderr) as progress:
+        with tarfile.open(archive) as tar, Progress(f"{archive.name}: unpacking", 0, "files") as progress:
             for member in _stripped(tar, strip):
                 tar.extract(member, staging, filter="data")
                 progress.advance(1)

@@ -7,15 +7,14 @@ format. ``SPEAKERS.TXT`` beside the parts gives the speakers' gender.
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from asr.audio_folder import AUDIO_ENDINGS, find_audio
 from asr.data.download import download, unpack_tar
-from asr.data.progress import Progress
 from asr.data.validate import PartSummary, Utterance, write_part
 from asr.errors import DataError
+from asr.progress import Progress
 
 OFFICIAL_URL = "https://www.openslr.org/resources"
 # part: (number of the resource, MD5 of the archive, as the resource's md5sum.txt has them)
@@ -121,7 +120,7 @@ def _by_stem(paths: Iterable[Path]) -> dict[Path, Path]:
 def _read_part(
     part: str, transcripts: Sequence[Path], recordings: Mapping[Path, Path], genders: Mapping[str, str]
 ) -> Iterator[Utterance]:
-    with Progress(f"{part}: transcripts", len(transcripts), "chapters", sys.stderr) as progress:
+    with Progress(f"{part}: transcripts", len(transcripts), "chapters") as progress:
         for path in transcripts:
             yield from _read_chapter(path, recordings, genders)
             progress.advance(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import TextIO
 
 from asr.audio import AudioInfo, load_audio, probe_audio
-from asr.data.progress import Progress
 from asr.errors import AudioError, StorageError
 from asr.mixing import is_silent
+from asr.progress import Progress
 
 Stretch = tuple[str, float, float | None]
 """Id, start and duration (s; None: to the end) of an utterance within a recording."""
@@ -76,7 +75,7 @@ def probe_all(
     with (
         ThreadPoolExecutor(n_threads) as pool,
         _opened(journal) as stream,
-        Progress(name, len(missing), "files", sys.stderr) as progress,
+        Progress(name, len(missing), "files") as progress,
     ):
         try:
             results = pool.map(look, missing, [wanted[audio] for audio in missing])

@@ -14,7 +14,6 @@ import json
 import math
 import random
 import shutil
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +21,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from asr.data.hold_out import hold_out
-from asr.data.progress import Progress
 from asr.data.speaking import FORMATS, Speakers, Spoken, Take
 from asr.data.table import manifest_path
 from asr.data.validate import PartSummary, Utterance, write_part
 from asr.errors import DataError
 from asr.files import locked, replacing
+from asr.progress import Progress
 from asr.speech import Synthesiser, make_synthesiser
 
 _BLOCK = 20  # utterances
@@ -195,9 +194,9 @@ def _speak(
 
     def count(one: Spoken) -> None:
         left = wanted - progress.done if wanted else math.inf  # what is begun beyond it is given up
-        progress.advance(round(min(counted(one), left)))
+        progress.advance(min(counted(one), left))
 
-    with Progress(corpus, wanted, unit, sys.stderr) as progress:
+    with Progress(corpus, wanted, unit) as progress:
 
         def speak(block: _Block) -> tuple[list[Spoken], bool]:
             return _speak_block(block, speakers, count)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from asr.data.progress import Progress
 from asr.data.speaking import Speakers, Take, count_processors
 from asr.data.validate import PartSummary, Utterance, write_part
 from asr.errors import DataError
+from asr.progress import Progress
 from asr.speech import espeak
 from asr.speech.synthesiser import voice_text
 
@@ -177,7 +176,7 @@ def _speak_all(takes: Sequence[Take], folder: Path, n_processes: int | None) -> 
     chunks = [takes[start : start + _CHUNK] for start in range(0, len(takes), _CHUNK)]
     chunks = [chunk for chunk in chunks if not all((folder / take.file).exists() for take in chunk)]
     speakers = Speakers(n_processes or min(4, count_processors()))
-    with Progress(f"synthetic/{folder.name}", sum(map(len, chunks)), "utterances", sys.stderr) as progress:
+    with Progress(f"synthetic/{folder.name}", sum(map(len, chunks)), "utterances") as progress:
 
         def speak(chunk: Sequence[Take]) -> None:
             speakers.speak("espeak", chunk, folder, afresh=True, on_spoken=lambda _: progress.advance(1))

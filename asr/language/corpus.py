@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr.data.progress import Progress
 from asr.errors import ConfigError, DataError
 from asr.language.texts import Source, find_sources, sentences
+from asr.progress import Progress
 from asr.text import Normaliser
 
 
@@ -70,7 +69,7 @@ def prepare_corpus(sources: Sequence[Source], form: Normaliser, path: Path, labe
     counts: Counter[str] = Counter()
     n_sentences = 0
     total = sum(source.n_bytes for source in sources)
-    with Progress(label, total, "bytes", sys.stderr) as progress, open(path, "w", encoding="utf-8", newline="\n") as stream:
+    with Progress(label, total, "bytes") as progress, open(path, "w", encoding="utf-8", newline="\n") as stream:
         for sentence in sentences(sources, form, progress.advance):
             stream.write(f"{sentence}\n")
             counts.update(sentence.split())

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asr.data.progress import Progress
 from asr.errors import ConfigError, Failure, StorageError
 from asr.language.config import NgramConfig
+from asr.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def _feed(process: subprocess.Popen[bytes], lines: Iterable[str], n_lines: int) 
     assert process.stdin is not None
     # Where the program has ended, its exit code and its words say why.
     try:
-        with contextlib.suppress(BrokenPipeError), Progress("counting", n_lines, "sentences", sys.stderr) as progress:
+        with contextlib.suppress(BrokenPipeError), Progress("counting", n_lines, "sentences") as progress:
             for line in lines:
                 process.stdin.write(f"{line}\n".encode())
                 progress.advance(1)

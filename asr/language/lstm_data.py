@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from asr.data.progress import Progress
 from asr.language.units import Units
 from asr.language.vocabulary import Vocabulary
+from asr.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def encode(sentences: Iterable[Sequence[str]], n_sentences: int, units: Units, v
     """Look up the units of sentences of words; a unit outside the vocabulary gets the index after the sentence's end."""
     indices, unknown = vocabulary.indices, len(vocabulary) + 1
     values, offsets = array("i"), array("q", [0])
-    with Progress("encoding", n_sentences, "sentences", sys.stderr) as progress:
+    with Progress("encoding", n_sentences, "sentences") as progress:
         for words in sentences:
             values.extend([indices.get(unit, unknown) for unit in units.split(words)])
             offsets.append(len(values))

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 from asr.checkpoint import LAST
-from asr.data.progress import Progress
 from asr.errors import ConfigError, PackageError
 from asr.files import locked, remove_folder, replacing_folder, tidy
 from asr.interrupts import Interruption
@@ -29,6 +28,7 @@ from asr.language.memory import peak_memory_gib
 from asr.language.package import check_replaceable, load_language_model
 from asr.language.perplexity import Perplexity, measure
 from asr.model.device import has_bfloat16
+from asr.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -271,7 +271,7 @@ class _Display:
         self.began_at, self.began = time.monotonic(), done
         self.shown_at = self.began_at
         self.loss: float | None = None
-        self.bar = Progress("training", total, self.unit, sys.stderr) if sys.stderr.isatty() else None
+        self.bar = Progress("training", total, self.unit) if sys.stderr.isatty() else None
 
     def __enter__(self) -> _Display:
         if self.bar is not None:

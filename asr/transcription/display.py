@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 
 from asr.audio import probe_audio
-from asr.data import progress
 from asr.errors import AudioError
+from asr.progress import Progress
 from asr.transcription.sources import STDIN, Source
 
 
-@contextmanager
-def seconds_display(sources: Iterable[Source]) -> Iterator[Callable[[float], None]]:
-    """Yield what counts the seconds of audio that are done; they are shown where standard error is a terminal."""
-    on_terminal = sys.stderr.isatty()
-    total_s = _total_s([source.path for source in sources]) if on_terminal else 0.0
-    stream = sys.stderr if on_terminal else io.StringIO()
-    with progress.Progress("transcribing", round(total_s), "s of audio", stream) as display:
-        done_s = 0.0
-
-        def count(seconds: float) -> None:
-            nonlocal done_s
-            done_s += seconds
-            display.advance(int(done_s) - display.done)  # takes whole ones
-
-        yield count
+def display_seconds(sources: Iterable[Source]) -> Progress:
+    """Return what counts the seconds of audio that are done, and shows them where standard error is a terminal."""
+    total_s = _total_s([source.path for source in sources]) if sys.stderr.isatty() else 0.0
+    return Progress("transcribing", total_s, "s of audio", in_logs=False)
 
 
 def _total_s(paths: list[str]) -> float:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from types import TracebackType
 
-from asr.data.progress import Progress
-from asr.output import tell
+from asr.progress import Progress
 from asr.tuning.posteriors import Posteriors
 from asr.tuning.search import Search
 from asr.tuning.trial import Trial
@@ -23,11 +20,7 @@ class Display:
     """
 
     def __init__(self, audio_s: float) -> None:
-        self._on_terminal = sys.stderr.isatty()
-        self._progress = self._bar("network", audio_s)
-
-    def _bar(self, label: str, audio_s: float) -> Progress:
-        return Progress(label, round(audio_s), "s of audio", sys.stderr if self._on_terminal else io.StringIO())
+        self._progress = Progress("network", audio_s, "s of audio", in_logs=False)
 
     def __enter__(self) -> Display:
         return self
@@ -37,28 +30,22 @@ class Display:
 
     def advance(self, seconds: float) -> None:
         """Count audio as done."""
-        self._progress.advance(round(seconds))
+        self._progress.advance(seconds)
 
     def computed(self, posteriors: Posteriors) -> None:
         """Say what the network's output takes, and count the decoding from here on."""
         where = "a temporary file" if posteriors.on_disk else "memory"
         audio_s = sum(posteriors.durations_s)
-        self._print(
+        self._progress.tell(
             f"{len(posteriors.ids)} utterances, {audio_s / 3600:.3f} h: log-probabilities of {posteriors.n_frames} frames and "
             f"{posteriors.n_tokens} tokens take {posteriors.n_bytes / 2**20:.1f} MiB of {where}"
         )
-        self._progress = self._bar("decoding", audio_s)
+        self._progress = Progress("decoding", audio_s, "s of audio", in_logs=False)
 
     def plan(self, seconds: float) -> None:
         """Say how much audio is still to be decoded, at most."""
-        self._progress.total = self._progress.done + max(1, round(seconds))
+        self._progress.total = self._progress.done + max(1.0, seconds)
 
     def trial(self, trial: Trial, search: Search) -> None:
         """Show a trial."""
-        self._print(trial.line(search.n_trials) + ("  best" if trial is search.best else ""))
-
-    def _print(self, line: str) -> None:
-        if self._on_terminal:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-        tell(line)
+        self._progress.tell(trial.line(search.n_trials) + ("  best" if trial is search.best else ""))
