@@ -156,7 +156,7 @@ def load_language_model(path: Path | str, device: str = "cpu") -> LanguageModel:
                 f"{path / VOCABULARY_NAME}: {len(words):,} words, but {file.name} has {header.counts[0]:,}; copy it again"
             )
         return NgramModel(file, header, _read_units(path, config, form), words, form, digest)
-    from asr.language.lstm_package import read_lstm, read_units  # they need torch
+    from asr.language.lstm_reading import read_lstm, read_units  # they need torch
 
     units = read_units(path) if config["unit"] == Pieces.name else _read_units(path, config, form)
     model = read_lstm(file, config["model"], units, read_vocabulary(path).units, form, device)
