@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.version import __version__
+
 if TYPE_CHECKING:
     from asr.transcription.recogniser import Recogniser as Recogniser
-
-__version__ = "0.1.0"
 
 __all__ = ["Recogniser", "__version__", "load_model"]
 

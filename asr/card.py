@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
-import asr
 from asr.config import Config, RecurrentConfig, TokensConfig
 from asr.model.acoustic import SpeechModel
 from asr.scoring.score import ErrorRate, Score
+from asr.version import __version__
 
 _CARD = """\
 # {name}
@@ -91,7 +91,7 @@ def build_card(
     )
     return _CARD.format(
         name=config.name,
-        version=asr.__version__,
+        version=__version__,
         date=(date or datetime.date.today()).isoformat(),
         train=_listed(config.corpus.train),
         spoken=_spoken(synthesisers),

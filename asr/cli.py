@@ -26,6 +26,7 @@ from asr.errors import (
 )
 from asr.option import nearest
 from asr.output import give_up, lost, open_streams
+from asr.version import __version__
 
 COMMANDS = {
     "prepare": "check recordings and transcripts, and write the manifests that the other commands read",
@@ -134,8 +135,6 @@ def _overview() -> argparse.ArgumentParser:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from asr import __version__
-
         print(f"asr {__version__}")
         parser.exit()
 

@@ -25,7 +25,6 @@ import safetensors.torch
 import torch
 import yaml
 
-import asr
 from asr.config import Config, DecodingConfig
 from asr.config_mapping import from_mapping
 from asr.decoding.lexicon import find
@@ -37,6 +36,7 @@ from asr.model.device import check_device
 from asr.model.storage import check_finite, compressed, plain_weights, read_weights
 from asr.parts import CARD_NAME, CONFIG_NAME, FORMAT, LANGUAGE_NAME, SECTIONS, WEIGHTS_NAME, check_parts, read_config
 from asr.text import Tokenizer, load_tokenizer
+from asr.version import __version__
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ def _may_replace(folder: Path) -> bool:
 def _config_yaml(config: Config, facts: Mapping[str, Any]) -> str:
     mapping: dict[str, Any] = {"format": FORMAT, "name": config.name}
     mapping.update({section: dataclasses.asdict(getattr(config, section)) for section in SECTIONS})
-    mapping["training"] = {"asr": asr.__version__, **facts}
+    mapping["training"] = {"asr": __version__, **facts}
     return yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import asr
 from asr.config import Config, DecodingConfig
 from asr.config_mapping import from_mapping
 from asr.errors import ConfigError, PackageError
 from asr.files import tidy
 from asr.text import FILE_NAME as TOKENIZER_NAME
 from asr.untrusted import MAX_CARD_BYTES, check_entries, check_name, read_text, read_yaml
+from asr.version import __version__
 
 FORMAT = 1
 CONFIG_NAME = "config.yaml"
@@ -68,7 +68,7 @@ def read_config(path: Path) -> tuple[Config, Mapping[str, Any]]:
         raise PackageError(f"{path}: not the configuration of a model package: it has no 'format' key")
     if mapping["format"] != FORMAT:
         raise PackageError(
-            f"{path}: format {repr(mapping['format'])[:40]}, but asr {asr.__version__} reads format {FORMAT}; another version "
+            f"{path}: format {repr(mapping['format'])[:40]}, but asr {__version__} reads format {FORMAT}; another version "
             "wrote it"
         )
     facts = mapping.get("training", {})

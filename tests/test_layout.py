@@ -13,6 +13,7 @@ import asr
 
 PACKAGE = Path(asr.__file__).parent
 ROOMS = (
+    ["version"],
     ["errors"],
     ["chatter"],
     ["interrupts"],
@@ -59,8 +60,16 @@ RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Rooms of asr that a file imports, inside functions as well."""
+def module_name(path: Path) -> str:
+    """Return the dotted name of a module: ``asr.data.table``, and ``asr.data`` of the room itself."""
+    return ".".join(["asr", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+NAMES = {module_name(path) for path in MODULES}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Return the modules of asr that a file imports, inside functions as well."""
     package = ["asr", *path.relative_to(PACKAGE).parts[:-1]]
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -69,9 +78,13 @@ def imported_rooms(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = [*package[: len(package) - node.level + 1]] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            names |= {f"{module}.{alias.name}" for alias in node.names} if module == "asr" else {module}
-    rooms = {name.split(".")[1] for name in names if name.startswith("asr.")}
-    return rooms - {"__version__"}
+            inside = {f"{module}.{alias.name}" for alias in node.names}
+            names |= {name if name in NAMES else module for name in inside}
+    return {name for name in names if name.split(".")[0] == "asr"} - {module_name(path)}
+
+
+def imported_rooms(path: Path) -> set[str]:
+    return {[*name.split("."), "__init__"][1] for name in imported_modules(path)}
 
 
 def room(path: Path) -> str:
@@ -97,8 +110,9 @@ def test_order_is_read_from_imports_of_every_form(tmp_path: Path, monkeypatch: p
     (tmp_path / "data").mkdir()
     file = tmp_path / "data" / "one.py"
     inside = "def f():\n    from asr.model.cnn import Cnn\n    from ..ctc import loss\n"
-    file.write_text(f"import asr.cli\nfrom asr import text\n{inside}")
-    assert imported_rooms(file) == {"cli", "text", "model", "ctc"}
+    file.write_text(f"import asr\nimport asr.cli\nfrom asr import load_model, text\n{inside}")
+    assert imported_rooms(file) == {"cli", "text", "model", "ctc", "__init__"}
+    assert imported_modules(file) == {"asr", "asr.cli", "asr.text", "asr.model.cnn", "asr.ctc"}
 
 
 @pytest.mark.parametrize("statement", ["import asr", "import asr.cli", "import asr.config", "import asr.commands.train"])

@@ -6,9 +6,9 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-import asr
 from asr.language.model import LanguageModel
 from asr.language.perplexity import Perplexity
+from asr.version import __version__
 
 _CARD = """\
 # {name}
@@ -62,7 +62,7 @@ def build_card(name: str, model: LanguageModel, facts: Mapping[str, Any], perple
     return _CARD.format(
         name=name,
         description=model.description,
-        version=asr.__version__,
+        version=__version__,
         date=datetime.date.today().isoformat(),
         text=", ".join(facts["text"]),
         sentences=facts["sentences"],

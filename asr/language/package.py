@@ -18,7 +18,6 @@ from typing import Any
 
 import yaml
 
-import asr
 from asr.errors import ConfigError, PackageError
 from asr.files import replacing_folder
 from asr.language.kenlm import check_file, read_header
@@ -30,6 +29,7 @@ from asr.language.vocabulary import read_vocabulary
 from asr.text import FILE_NAME as TOKENIZER_NAME
 from asr.text import Normaliser
 from asr.untrusted import check_entries, read_yaml
+from asr.version import __version__
 
 FORMAT = 1
 CONFIG_NAME = "config.yaml"
@@ -97,7 +97,7 @@ def write_config(
         "sha256": file_hash(file),
         "tokens": form.settings,
         "model": dict(model),
-        "training": {"asr": asr.__version__, **training},
+        "training": {"asr": __version__, **training},
     }
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
@@ -200,7 +200,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise PackageError(f"{path}: not the configuration of a language model package (kind: ngram or lstm)")
     if config.get("format") != FORMAT:
         found = repr(config.get("format"))[:40]
-        raise PackageError(f"{path}: format {found}, but asr {asr.__version__} reads format {FORMAT}")
+        raise PackageError(f"{path}: format {found}, but asr {__version__} reads format {FORMAT}")
     if config.keys() != _KEYS:
         found = ", ".join(sorted(map(str, config)))[:200]
         raise PackageError(f"{path}: expected the keys {', '.join(sorted(_KEYS))}; got {found}")

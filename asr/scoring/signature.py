@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-import asr
+from asr.version import __version__
 
 
 def corpus_hash(references: Mapping[str, str]) -> str:
@@ -46,6 +46,6 @@ def signature(*, checkpoint: str, corpus: Sequence[str], references: Mapping[str
         "decoder": decoder,
         "normaliser": normaliser,
         "scorer": f"jiwer-{version('jiwer')}",
-        "asr": asr.__version__,
+        "asr": __version__,
     }
     return "|".join(f"{key}:{value}" for key, value in parts.items())

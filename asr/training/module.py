@@ -25,7 +25,7 @@ from asr.model.norm import LockedDropout
 from asr.scoring import Score, score
 from asr.text import Tokenizer
 from asr.training.averaging import average_decay, update_average
-from asr.training.pretrained import Origin, resumed_origin
+from asr.training.origin import Origin, resumed_origin
 from asr.training.schedule import build_optimizer, learning_rate_factor
 
 logger = logging.getLogger(__name__)

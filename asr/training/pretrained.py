@@ -6,21 +6,18 @@ Or from its weights and statistics alone, with other tokens and a head of random
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from asr.config import Config, DecodingConfig, TokensConfig, get, options
+from asr.config import Config, DecodingConfig, get, options
 from asr.decoding.lexicon import find
 from asr.errors import ConfigError, PackageError
 from asr.option import show
 from asr.package import ModelPackage, read_package
-from asr.parts import LANGUAGE_NAME
 from asr.shipped import find_model
-
-if TYPE_CHECKING:
-    from asr.training.module import SpeechModule
+from asr.training.module import SpeechModule
+from asr.training.origin import PARTS, Origin
 
 logger = logging.getLogger(__name__)
 
@@ -37,91 +34,6 @@ FREE = frozenset(
 """Keys of the network that say how it is trained or begun, not what its weights mean."""
 
 _HEAD = "acoustic.head."
-_PARTS = {"lm": "ngram", "lstm": "lstm", "lexicon_file": "lexicon"}
-"""Settings of the decoder that name files, and how those begin in a package's folder of language models."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The package that a run started from; it is kept in the run's checkpoints, since the package itself may go.
-
-    Attributes
-    ----------
-    package
-        Its path, as it was given.
-    checkpoint_hash
-        Of its weights, as :class:`asr.package.ModelPackage` has it.
-    tokens
-        The settings that the run's tokenizer was made with: the package's, or the run's own where its head is new.
-    decoding
-        The package's decoder, with whole paths, where the run's package shall have it as well.
-    """
-
-    package: str
-    checkpoint_hash: str
-    tokens: TokensConfig
-    decoding: DecodingConfig | None = None
-
-    def __str__(self) -> str:
-        return f"{self.package} (checkpoint {self.checkpoint_hash})"
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Return what a checkpoint holds."""
-        return asdict(self)
-
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Origin:
-        """Return what :meth:`to_mapping` described."""
-        decoding = mapping.get("decoding")
-        return cls(
-            mapping["package"],
-            mapping["checkpoint_hash"],
-            TokensConfig(**mapping["tokens"]),
-            None if decoding is None else DecodingConfig(**decoding),
-        )
-
-    def packaged(self, config: Config, folder: Path) -> Config:
-        """Return a run's configuration as its model package has it.
-
-        Parameters
-        ----------
-        config
-            The run's.
-        folder
-            Where its package will lie, or does already: a language model is taken from there if the first one has gone.
-        """
-        config = replace(config, tokens=self.tokens)
-        if self.decoding is None:
-            return config
-        paths: dict[str, Any] = {}
-        for name, stem in _PARTS.items():
-            path = getattr(self.decoding, name)
-            if path is not None and not Path(path).exists():
-                copies = sorted((folder / LANGUAGE_NAME).glob(f"{stem}*"))
-                if not copies:
-                    logger.warning(
-                        f"{path} is not there any more: the package is written without the decoder of {self.package}"
-                    )
-                    return config
-                paths[name] = f"{LANGUAGE_NAME}/{copies[0].name}"
-        return replace(config, decoding=replace(self.decoding, **paths))
-
-
-def resumed_origin(mapping: Mapping[str, Any] | None, config: Config) -> Origin | None:
-    """Return the origin that a checkpoint holds; where the configuration names another package, this is logged.
-
-    Parameters
-    ----------
-    mapping
-        What :meth:`Origin.to_mapping` gave; None where the run started from random weights.
-    config
-        The configuration that the run is resumed with.
-    """
-    origin = None if mapping is None else Origin.from_mapping(mapping)
-    given = config.trainer.pretrained
-    if given is not None and (origin is None or given != origin.package):
-        logger.warning(f"trainer.pretrained={given} is not read: the run started from {origin or 'random weights'} and goes on")
-    return origin
 
 
 def read_pretrained(config: Config, target: Path) -> ModelPackage | None:
@@ -232,7 +144,7 @@ def _inherited(given: DecodingConfig, package: ModelPackage) -> DecodingConfig |
     plain, theirs = DecodingConfig(), package.config.decoding
     if given != plain or theirs == plain:
         return None
-    named: dict[str, str | None] = {name: getattr(theirs, name) for name in _PARTS}
+    named: dict[str, str | None] = {name: getattr(theirs, name) for name in PARTS}
     paths: dict[str, Any] = {
         name: str(find(path, package.folder).resolve()) for name, path in named.items() if path is not None
     }
