@@ -311,7 +311,24 @@ class DecodingConfig:
 
 
 @dataclass
-class TrainerConfig:
+class EngineConfig:
+    """Where a network is trained, whichever it is, and what is shown and saved meanwhile."""
+
+    accelerator: str = option("auto", "where to train", choices=("auto", "cpu", "gpu"))
+    devices: int = option(1, "GPUs, or on a CPU processes, that train together", low=1, high=4096)
+    precision: str = option(
+        "auto",
+        "auto is bfloat16 mixed precision where the processor has it, float32 elsewhere",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    threads: int = option(0, "CPU threads; 0 leaves torch's default", low=0, high=4096)
+    checkpoint_minutes: float = option(10.0, "a checkpoint is also written when this much time has passed", unit="min", low=0.0)
+    log_every: int = option(10, "steps between logged values", low=1, high=100000)
+    progress: str = option("auto", "progress bar on a terminal, plain lines in a log", choices=("auto", "bar", "plain", "none"))
+
+
+@dataclass
+class TrainerConfig(EngineConfig):
     """The training loop."""
 
     epochs: int = option(
@@ -340,14 +357,6 @@ class TrainerConfig:
         low=0.0,
         high=4096.0,
     )
-    accelerator: str = option("auto", "where to train", choices=("auto", "cpu", "gpu"))
-    devices: int = option(1, "GPUs, or on a CPU processes, that train together", low=1, high=4096)
-    precision: str = option(
-        "auto",
-        "auto is bfloat16 mixed precision where the processor has it, float32 elsewhere",
-        choices=("auto", "float32", "bfloat16", "float16"),
-    )
-    threads: int = option(0, "CPU threads; 0 leaves torch's default", low=0, high=4096)
     pretrained: str | None = option(
         None,
         "model package, or name of a model that ships, whose weights, tokenizer and feature statistics training starts from; "
@@ -364,14 +373,11 @@ class TrainerConfig:
         high=100000.0,
     )
     validate_every: int = option(1, "epochs between validations", low=1, high=100000)
-    checkpoint_minutes: float = option(10.0, "a checkpoint is also written when this much time has passed", unit="min", low=0.0)
     samples: int = option(4, "validation transcripts shown after each epoch", low=0, high=1000)
     gradient_flow: bool = option(
         False,
         "measure gradients by layer and by distance in time each epoch: gradient-flow.jsonl and .svg in the output folder",
     )
-    log_every: int = option(10, "steps between logged values", low=1, high=100000)
-    progress: str = option("auto", "progress bar on a terminal, plain lines in a log", choices=("auto", "bar", "plain", "none"))
 
 
 @dataclass

@@ -25,10 +25,10 @@ import soundfile
 import torch
 import yaml
 
-from asr.checkpoint import LAST, read_checkpoint, write_checkpoint
 from asr.cli import main
 from asr.compose import compose
 from asr.decoding.waveforms import decode_waveforms
+from asr.engine.checkpoint import LAST, read_checkpoint, write_checkpoint
 from asr.model.acoustic import SpeechModel
 from asr.package import write_package
 from asr.text import build_tokenizer

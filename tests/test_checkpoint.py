@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr.checkpoint import LAST, PREVIOUS, last_checkpoint, read_checkpoint, write_checkpoint
+from asr.engine.checkpoint import LAST, PREVIOUS, last_checkpoint, read_checkpoint, write_checkpoint
 from asr.errors import DataError, StorageError, TrainingDiverged
 
 
@@ -101,7 +101,7 @@ def test_what_is_not_finite_is_neither_written_nor_read(folder: Path, value: flo
         write_checkpoint(folder, wrong)
     assert number_of(folder) == 2
     with monkeypatch.context() as patch:
-        patch.setattr("asr.checkpoint._not_finite", lambda content: None)
+        patch.setattr("asr.engine.checkpoint._not_finite", lambda content: None)
         write_checkpoint(folder, wrong)
     with pytest.raises(DataError, match=r"more\.3\.deep holds NaN or infinity"):
         read_checkpoint(folder / LAST)

@@ -11,10 +11,10 @@ from beeps import LEARNING, small_config, write_beeps
 
 from asr.config import RecurrentConfig
 from asr.crf import denominator, estimate_ngram
+from asr.engine.run import choose_precision
 from asr.model.cells import build_cell
 from asr.model.recurrent import RecurrentLayer
 from asr.training import train
-from asr.training.run import choose_precision
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 
@@ -83,7 +83,7 @@ def test_learns_at_the_default_precision(cell: str, tmp_path: Path) -> None:
     config = small_config(
         corpus, tmp_path / "run", *LEARNING, "trainer.accelerator=gpu", "trainer.precision=auto", f"model.recurrent.cell={cell}"
     )
-    assert choose_precision(config) == "bf16-mixed"
+    assert choose_precision(config.trainer, "trainer") == "bf16-mixed"
     assert train(config) == 0
     facts = yaml.safe_load((tmp_path / "run" / "package" / "config.yaml").read_text())["training"]
     assert facts["dev_wer"]["rate"] < 0.5

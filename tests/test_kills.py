@@ -9,7 +9,7 @@ from pathlib import Path
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "kill-training"
 
 FORGETFUL = """
-from asr.training.data import CurrentEpoch
+from asr.engine.data import CurrentEpoch
 def first_order(self):
     resumed = self.epoch == self.resumed_epoch
     return self.loader.epoch(0 if resumed else self.epoch, self.batches_done if resumed else 0)

@@ -24,8 +24,8 @@ import safetensors.torch
 import torch
 import yaml
 
-from asr.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from asr.cli import main
+from asr.engine.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from asr.errors import ConfigError, DataError, PackageError, TrainingDiverged
 from asr.files import locked
 from asr.language import load_language_model

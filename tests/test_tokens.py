@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import asr
-from asr.checkpoint import LAST, read_checkpoint
 from asr.cli import main
 from asr.config import Config, TokensConfig
 from asr.config_mapping import from_mapping
+from asr.engine.checkpoint import LAST, read_checkpoint
 from asr.errors import ConfigError, DataError, PackageError
 from asr.package import read_package
 from asr.text import FILE_NAME, Tokenizer, build_tokenizer, load_tokenizer

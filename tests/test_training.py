@@ -16,18 +16,17 @@ import yaml
 from beeps import LEARNING, assert_equal_weights, small_config, weights, write_beeps, write_corpus
 from safetensors.torch import load_file
 
-from asr.compose import compose
-from asr.config import OptimConfig
+from asr.config import EngineConfig, OptimConfig
 from asr.ctc import ctc_loss
 from asr.data.augment import SpecAugment
 from asr.data.batches import longest_batch
 from asr.data.manifest import read_manifest
+from asr.engine.run import choose_precision
 from asr.errors import ConfigError, DataError
 from asr.model.norm import LockedDropout
 from asr.text import build_tokenizer
 from asr.training import train
 from asr.training.module import SpeechModule
-from asr.training.run import choose_precision
 from asr.training.schedule import build_optimizer, learning_rate_factor
 
 
@@ -272,7 +271,7 @@ def test_masks_and_dropout_grow_over_the_first_steps(corpus: Path, tmp_path: Pat
 def test_automatic_precision_is_bfloat16_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def chosen(precision: str, *capabilities: str) -> str:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(capabilities, True))
-        name: str = choose_precision(compose([f"trainer.precision={precision}", "trainer.accelerator=cpu"]))
+        name: str = choose_precision(EngineConfig(precision=precision, accelerator="cpu"), "trainer")
         return name
 
     assert chosen("auto", "avx2") == "32-true"

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,10 +20,10 @@ from asr.crf import CtcCrf, denominator, estimate_ngram, log_probability
 from asr.ctc import ctc_loss
 from asr.data.batches import longest_batch
 from asr.data.manifest import read_manifest, transcript
+from asr.engine.saving import Checkpoints, Package
 from asr.errors import ConfigError, DataError
 from asr.text import build_tokenizer
 from asr.training import train
-from asr.training.checkpoints import Checkpoints
 from asr.training.denominator import prepare_denominator
 from asr.training.module import SpeechModule
 
@@ -121,7 +121,7 @@ def test_further_texts_are_counted_beside_the_transcripts(
 
 
 def test_checkpoints_hold_what_was_best() -> None:
-    one, two = (Checkpoints(Path(), Path(), 0.0, lambda module: None, has_dev=True) for _ in range(2))
+    one, two = (Checkpoints(Path(), cast("Package", None), 0.0, has_dev=True) for _ in range(2))
     one.best_merit = (2.0, 0.5)
     two.load_state_dict(one.state_dict())
     assert two.best_merit == (2.0, 0.5)

@@ -15,12 +15,12 @@ import pytest
 import torch
 from beeps import assert_equal_weights, small_config, weights, write_beeps
 
-from asr.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from asr.config import Config, options
+from asr.engine.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from asr.errors import ConfigError, DataError
 from asr.package import read_package
 from asr.training import train
-from asr.training.resume import BY_CONTENT, FREE, SAID
+from asr.training.resume import TERMS
 
 MORE = "trainer.epochs=3"
 
@@ -76,8 +76,9 @@ def test_what_decides_the_steps_may_not_change(again: Callable[..., Config], run
 
 def test_all_settings_are_decided() -> None:
     """Keys that nobody thought of are refused."""
-    assert options().keys() >= FREE | SAID | BY_CONTENT
-    assert not (FREE & SAID) | (FREE & BY_CONTENT) | (SAID & BY_CONTENT)
+    groups = (TERMS.free, TERMS.said, TERMS.by_content)
+    assert options().keys() >= frozenset.union(*groups)
+    assert sum(map(len, groups)) == len(frozenset.union(*groups))
 
 
 @pytest.fixture
@@ -106,14 +107,14 @@ def test_what_may_change_is_said_and_done(
 ) -> None:
     """The same utterances elsewhere, more epochs, another precision; another dev, whose WER is not compared with the old."""
     checkpoint = read_checkpoint(run / LAST)
-    checkpoint["callbacks"]["Checkpoints"] |= {"best_wer": 0.0, "best_cer": 0.0}
+    checkpoint["callbacks"]["Checkpoints"] |= {"best_merit": (0.0, 0.0)}
     write_checkpoint(run, checkpoint)
     manifests = other_corpus("dev", '"text": "', '"text": "a ')
     with caplog.at_level(logging.INFO, "asr"):
         assert train(again(MORE, *manifests, "trainer.precision=bfloat16", "trainer.samples=0")) == 0
-    assert "from here on the run has trainer.epochs=3, not 2; trainer.precision=bfloat16, not float32" in caplog.text
+    assert "from here on the run has trainer.precision=bfloat16, not float32; trainer.epochs=3, not 2" in caplog.text
     assert "from here on the run is computed in bf16-mixed, not 32-true" in caplog.text
-    assert "the best epoch is chosen among those to come" in caplog.text
+    assert "the best weights are chosen among those to come" in caplog.text
     assert "samples" not in caplog.text
     assert json.loads((run / "result.json").read_text())["best_epoch"] == 3
     assert read_package(run / "package").facts["epoch"] == 3
@@ -196,7 +197,7 @@ def schedule_s_type(checkpoint: dict[str, Any]) -> None:
 
 
 def best(checkpoint: dict[str, Any]) -> None:
-    checkpoint["callbacks"]["Checkpoints"]["best_wer"] = "good"
+    checkpoint["callbacks"]["Checkpoints"]["best_merit"] = ["good"]
 
 
 def loops(checkpoint: dict[str, Any]) -> None:
@@ -243,7 +244,7 @@ def test_what_does_not_fit_is_named(
     assert str(run / LAST) in str(caught.value)
 
 
-@pytest.mark.parametrize("where", ["asr.training.restoring.load_optimiser", "asr.training.run.Trainer.fit"])
+@pytest.mark.parametrize("where", ["asr.engine.restoring.load_optimiser", "asr.engine.run.Trainer.fit"])
 def test_a_lack_of_memory_is_not_blamed_on_the_checkpoint(
     again: Callable[..., Config], where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +263,7 @@ def test_weights_that_are_no_numbers_are_not_blamed_on_the_learning_rate(
     checkpoint["state_dict"][HEAD][0] = math.nan
     (run / PREVIOUS).unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("asr.checkpoint._not_finite", lambda content: None)
+        patch.setattr("asr.engine.checkpoint._not_finite", lambda content: None)
         write_checkpoint(run, checkpoint)
     (run / PREVIOUS).unlink()
     with pytest.raises(DataError, match=f"state_dict.{HEAD} holds NaN"):
@@ -306,7 +307,7 @@ def test_a_package_of_what_was_trained_after_the_checkpoint_is_not_taken_for_the
     shutil.rmtree(run / "package")
     shutil.copytree(later / "package", run / "package")
     content = read_checkpoint(run / LAST)
-    content["callbacks"]["Checkpoints"] |= {"best_merit": (0.0, 0.0), "best_wer": 0.0, "best_epoch": 1}
+    content["callbacks"]["Checkpoints"] |= {"best_merit": (0.0, 0.0), "best_epoch": 1}
     write_checkpoint(run, content)
     assert train(again(MORE)) == 0
     assert "package: is of epoch 3, which was trained after the checkpoint was written" in caplog.text

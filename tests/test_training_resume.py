@@ -135,7 +135,7 @@ def test_the_signal_may_come_twice(config: Config, monkeypatch: pytest.MonkeyPat
             os.kill(os.getpid(), signal.SIGTERM)
         return flag
 
-    monkeypatch.setattr("asr.training.checkpoints.any_process", decide)
+    monkeypatch.setattr("asr.engine.saving.any_process", decide)
     assert train(config) == 130
 
 
@@ -270,5 +270,5 @@ def test_a_request_to_stop_is_not_lost_while_the_processes_decide(config: Config
             os.kill(os.getpid(), signal.SIGTERM)
         return flag
 
-    monkeypatch.setattr("asr.training.checkpoints.any_process", decide)
+    monkeypatch.setattr("asr.engine.saving.any_process", decide)
     assert train(config) == 130

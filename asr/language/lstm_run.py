@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from asr.checkpoint import LAST, last_checkpoint, write_checkpoint
+from asr.engine.checkpoint import LAST, last_checkpoint, write_checkpoint
 from asr.errors import ConfigError, DataError, lacks_memory
 from asr.language.config import LstmTraining
 from asr.language.lstm import State

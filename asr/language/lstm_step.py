@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from asr.checkpoint import check_like, load_optimiser
+from asr.engine.checkpoint import check_like, load_optimiser
 from asr.errors import TrainingDiverged
 from asr.language.config import LstmConfig
 from asr.language.lstm import LstmNetwork, State

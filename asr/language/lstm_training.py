@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from asr.checkpoint import LAST
+from asr.progress import Progress
+from asr.engine.checkpoint import LAST
 from asr.errors import ConfigError, PackageError
 from asr.files import locked, remove_folder, replacing_folder, tidy
 from asr.interrupts import Interruption
@@ -28,7 +29,6 @@ from asr.language.memory import peak_memory_gib
 from asr.language.package import check_replaceable, load_language_model
 from asr.language.perplexity import Perplexity, measure
 from asr.model.device import has_bfloat16
-from asr.progress import Progress
 
 logger = logging.getLogger(__name__)
 

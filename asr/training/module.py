@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from lightning.pytorch import LightningModule
 from torch import nn
 
 from asr.config import Config
@@ -19,7 +17,8 @@ from asr.ctc import consistency_loss, ctc_loss, minimum_frames
 from asr.data.augment import SpecAugment
 from asr.data.batch import Batch
 from asr.decoding import build_decoder
-from asr.errors import Failure, TrainingDiverged
+from asr.engine.module import TrainingModule
+from asr.errors import Failure
 from asr.model.acoustic import SpeechModel, build_head
 from asr.model.norm import LockedDropout
 from asr.scoring import Score, score
@@ -36,8 +35,7 @@ TOKENIZER = "tokenizer"
 ORIGIN = "origin"
 """Where a checkpoint holds the package that the run started from."""
 
-TRAINED = "trained_s"
-"""Where a checkpoint holds the seconds that training has taken."""
+_AVERAGE = "average."
 
 
 @dataclass
@@ -50,7 +48,7 @@ class Validation:
     hypotheses: dict[str, str] = field(default_factory=dict)
 
 
-class SpeechModule(LightningModule):
+class SpeechModule(TrainingModule):
     """The speech model with its loss, optimiser and validation.
 
     Parameters
@@ -63,8 +61,11 @@ class SpeechModule(LightningModule):
         Optimiser steps of the whole run, for the learning-rate schedule and the averaging of weights.
     """
 
+    section = "optim"
+    rate = "{:.0f}x real time"
+
     def __init__(self, config: Config, tokenizer: Tokenizer, total_steps: int) -> None:
-        super().__init__()
+        super().__init__(config.seed)
         self.config = config
         self.tokenizer = tokenizer
         self.total_steps = total_steps
@@ -91,16 +92,8 @@ class SpeechModule(LightningModule):
         """The package that the run started from; part of the checkpoint."""
         self.last_score: Score | None = None
         """WER and CER of the newest validation."""
-        self.merit = (float("inf"), float("inf"))
-        """What the best weights have least of, as the newest validation has found it."""
         self.trial_batch: Batch | None = None
         """Tried before training starts, to see whether memory suffices."""
-        self.audio_s = 0.0
-        """Seconds of audio trained on since the epoch began."""
-        self.losses: list[float] = []
-        """Loss of each batch since the epoch began."""
-        self.trained_s = 0.0
-        """Seconds that training steps have taken since the run began; part of the checkpoint."""
 
     @property
     def finished_model(self) -> SpeechModel:
@@ -143,31 +136,15 @@ class SpeechModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         loss = self.training_loss(batch)
-        if not torch.isfinite(loss):
-            raise TrainingDiverged(
-                f"the loss is {loss.item()} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}, utterances "
-                f"{', '.join(batch.ids)}. The last good checkpoint is kept. Try a lower optim.lr or optim.clip_norm, a longer "
-                f"optim.warmup_fraction, or look at these utterances."
-            )
-        self.audio_s += batch.audio_s
-        self.losses.append(loss.item())
-        self.log("train/loss", loss, batch_size=len(batch))
+        self.note(loss, batch.audio_s, len(batch), batch_idx, f", utterances {', '.join(batch.ids)}")
         return loss
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        limit = self.config.optim.clip_norm or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), limit)
-        if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":
-            raise TrainingDiverged(
-                f"the gradient's norm is {norm.item()} in epoch {self.current_epoch + 1}, step {self.global_step + 1}. The "
-                f"last good checkpoint is kept. Try a lower optim.lr or a longer optim.warmup_fraction."
-            )
+        self.clip(self.parameters(), self.config.optim.clip_norm, optimizer)
         if self.config.optim.clip_value > 0:
             torch.nn.utils.clip_grad_value_(self.parameters(), self.config.optim.clip_value)
-        self.log("train/gradient_norm", norm)
-        self.log("train/lr", optimizer.param_groups[0]["lr"])
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self, self.config.optim)
@@ -189,18 +166,12 @@ class SpeechModule(LightningModule):
             self.trial_batch = None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # What masks and dropout draw follows from the batch's place in the run, so a resumed run draws the same on every rank.
-        place = (self.config.seed, self.current_epoch, batch_idx, self.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        super().on_train_batch_start(batch, batch_idx)
         self.crf_begun = self.global_step >= self.config.optim.crf_after_fraction * self.total_steps
         ramp = self.config.augment.ramp_fraction * self.total_steps
         for module in self.modules():
             if isinstance(module, SpecAugment | LockedDropout):
                 module.strength = min(1.0, self.global_step / ramp) if ramp else 1.0
-
-    def on_train_epoch_start(self) -> None:
-        self.audio_s = 0.0
-        self.losses = []
 
     def try_memory(self, batch: Batch) -> None:
         """Run the longest batch forward and backward, so that memory that does not suffice is known at once.
@@ -228,18 +199,20 @@ class SpeechModule(LightningModule):
                     buffer.copy_(buffers[name])
             self.zero_grad(set_to_none=True)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a run begin to average, or cease to, where it is resumed, and keep the package that it started from."""
-        self.origin = resumed_origin(checkpoint.get(ORIGIN), self.config)
-        self.trained_s = float(checkpoint[TRAINED])
-        state = checkpoint["state_dict"]
+    def taken_up(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Let a run begin to average, or cease to, where it is resumed."""
+        kept = {name: state[name] for name in state if not name.startswith(_AVERAGE)}
         if self.average is None:
-            checkpoint["state_dict"] = {name: state[name] for name in state if not name.startswith("average.")}
-        elif not any(name.startswith("average.") for name in state):
-            state |= {f"average.{name.removeprefix('model.')}": state[name] for name in state if name.startswith("model.")}
+            return kept
+        began = {f"{_AVERAGE}{name.removeprefix('model.')}": kept[name] for name in kept if name.startswith("model.")}
+        return dict(state) if len(kept) < len(state) else kept | began
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.origin = resumed_origin(checkpoint.get(ORIGIN), self.config)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[TRAINED] = self.trained_s
+        super().on_save_checkpoint(checkpoint)
         checkpoint[TOKENIZER] = self.tokenizer.to_mapping()
         checkpoint[ORIGIN] = None if self.origin is None else self.origin.to_mapping()
 
@@ -277,6 +250,13 @@ class SpeechModule(LightningModule):
                 "every hypothesis is empty: the network writes blanks only. That is usual in the first epochs; if the training "
                 "loss stops falling near 3, raise optim.lr, lower trainer.batch_s (more steps) or normalise by batch."
             )
+
+    def validation_line(self) -> str:
+        metrics = self.trainer.callback_metrics
+        return (
+            f"train loss {self.mean_loss():.3f}, dev loss {metrics['dev/loss']:.3f}, dev WER {metrics['dev/wer']:.2%}, "
+            f"dev CER {metrics['dev/cer']:.2%}"
+        )
 
     def show_samples(self, gathered: Validation) -> None:
         """Log a few references with their hypotheses, always of the same utterances."""

@@ -5,44 +5,34 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from datetime import date
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.loggers import TensorBoardLogger
-
-from asr.card import build_card
-from asr.checkpoint import LAST
 from asr.config import Config
-from asr.config_mapping import to_yaml
 from asr.data.batches import evaluation_loader, longest_batch
 from asr.data.manifest import read_manifest, transcript
-from asr.data.validate import read_synthesisers
-from asr.errors import ConfigError, DataError, StorageError, lacks_memory
+from asr.engine.checkpoint import LAST
+from asr.engine.progress import show_time
+from asr.engine.resume import RunRecord, find_checkpoint
+from asr.engine.run import LOG, Run, choose_precision, is_main, logging_to, set_up_torch, uses_gpu
+from asr.engine.saving import Checkpoints
+from asr.errors import ConfigError
 from asr.files import check_output_folder, locked, replacing, tidy
 from asr.model.acoustic import SpeechModel
-from asr.model.device import has_bfloat16
-from asr.output import log_handler
-from asr.package import ModelPackage, check_replaceable, weights_hash, write_package
+from asr.package import ModelPackage, check_replaceable, read_package
 from asr.text import Tokenizer, build_tokenizer
-from asr.training.checkpoints import CheckpointFiles, Checkpoints, Stopped
 from asr.training.checks import check_transcripts, leave_out_untrainable, name_unfit
 from asr.training.data import SpeechData
 from asr.training.denominator import prepare_denominator
 from asr.training.gradient_flow import GradientFlow
 from asr.training.module import SpeechModule
+from asr.training.packaging import SpeechPackage
 from asr.training.pretrained import read_pretrained, start_from
-from asr.training.processes import failure_of_another, failure_of_worker, lost_another, lost_worker
-from asr.training.progress import Progress, show_time
-from asr.training.restoring import check_restorable
-from asr.training.resume import SETTINGS, RunRecord, check_same_run, find_checkpoint, kept_tokenizer
+from asr.training.resume import TERMS, corpus_digest, kept_tokenizer
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -52,7 +42,6 @@ logger = logging.getLogger(__name__)
 PACKAGE = "package"
 RESULT = "result.json"
 """What a complete run has reached, in its output folder."""
-INTERRUPTED = 130
 
 
 def train(config: Config) -> int:
@@ -77,8 +66,7 @@ def train(config: Config) -> int:
     """
     start = time.monotonic()
     folder = Path(config.output)
-    is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    precision = choose_precision(config)
+    precision = choose_precision(config.trainer, "trainer")
     if not config.corpus.train:
         raise ConfigError(
             "corpus.train is empty: expected the names of manifests, such as corpus.train=[librispeech/train-clean-5]"
@@ -86,49 +74,42 @@ def train(config: Config) -> int:
     check_output_folder(folder)
     tidy(folder)
     check_replaceable(folder / PACKAGE)
-    log = folder / "train.log"
-    with locked(log) if is_main else nullcontext(), logging_to(log, is_main):
+    with locked(folder / LOG) if is_main() else nullcontext(), logging_to(folder / LOG):
         cuts = read_manifest(config.corpus.train, config.corpus.manifests)
-        checkpoint = find_checkpoint(folder, config)
-        resume_from = None if checkpoint is None else folder / LAST
+        checkpoint = find_checkpoint(folder, config, TERMS)
         pretrained = read_pretrained(config, folder / PACKAGE) if checkpoint is None else None
         tokenizer = prepare_tokenizer(config, cuts, checkpoint, pretrained)
         dev = read_dev(config, tokenizer)
-        set_up_torch(config)
+        set_up_torch(config.trainer, config.seed)
         sized = SpeechModel(config.frontend, config.model, len(tokenizer))
         if dev is not None:
             name_unfit(dev, config, tokenizer, sized)
-        report = folder / "left-out.jsonl" if is_main else None
+        report = folder / "left-out.jsonl" if is_main() else None
         trainable = leave_out_untrainable(cuts, config, tokenizer, sized, report)
-        data = SpeechData(trainable, dev, config, on_gpu=uses_gpu(config))
+        data = SpeechData(trainable, dev, config, on_gpu=uses_gpu(config.trainer))
         module = SpeechModule(config, tokenizer, total_steps=data.epoch_batches * config.trainer.epochs)
         if pretrained is not None:
             start_from(module, pretrained)
         announce(config, data, module, precision)
-        record = RunRecord.of(config, cuts, dev, precision, data.epoch_batches)
-        trainer, checkpoints = build_trainer(config, data, record)
-        if checkpoint is not None:
-            checkpoints.comparable = check_same_run(folder, checkpoint, record)
-            check_restorable(folder / LAST, checkpoint, module)
-            del checkpoint  # it is read again when all else is ready
-        prepare_statistics(module, data, resume_from)
-        if module.crf is not None and resume_from is None:  # a resumed run has its n-gram already
+        digest = None if dev is None else corpus_digest(dev)
+        record = RunRecord(asdict(config), corpus_digest(cuts), digest, precision, data.epoch_batches)
+        package = SpeechPackage(folder / PACKAGE, config)
+        checkpoints = Checkpoints(folder, package, config.trainer.checkpoint_minutes, has_dev=dev is not None)
+        run = Run(
+            *(folder, config, config.trainer, record, module, data, checkpoints, TERMS, checkpoint),
+            callbacks=[GradientFlow(folder)] if config.trainer.gradient_flow else [],
+            check_val_every_n_epoch=config.trainer.validate_every,
+            deterministic=config.trainer.deterministic and not data.on_gpu,
+        )
+        del checkpoint  # it is read again when all else is ready
+        prepare_statistics(module, data, run.resume_from)
+        if module.crf is not None and run.resume_from is None:  # a resumed run has its n-gram already
             prepare_denominator(module.crf, tokenizer, map(transcript, data.train), config)
         module.trial_batch = longest_batch(data.train, config)
-        if is_main:
-            with replacing(folder / SETTINGS) as file:
-                file.write(to_yaml(config).encode())
-        if not fit(trainer, module, data, resume_from, checkpoints):
-            logger.info(f"stopped in epoch {trainer.current_epoch + 1}; the same command goes on from {folder / LAST}")
-            return INTERRUPTED if is_main else 0  # Lightning kills the main process when another ends with an error
-        if is_main:
-            checkpoints.finish(module)
-            write_result(folder / RESULT, module, checkpoints)
-        best = (
-            f"dev WER {checkpoints.best_wer:.2%} in epoch {checkpoints.best_epoch}"
-            if checkpoints.best_epoch
-            else "last weights"
-        )
+        if (code := run.train()) or not is_main():
+            return code
+        facts = write_result(folder / RESULT, module, checkpoints)
+        best = f"dev WER {facts['dev_wer']:.2%} in epoch {facts['best_epoch']}" if checkpoints.best_epoch else "last weights"
         logger.info(f"done in {show_time(time.monotonic() - start)}: {best}; model package {folder / PACKAGE}")
         return 0
 
@@ -174,104 +155,6 @@ def read_dev(config: Config, tokenizer: Tokenizer) -> CutSet | None:
     return dev
 
 
-def set_up_torch(config: Config) -> None:
-    """Set threads and seeds."""
-    if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
-    torch.set_flush_denormal(True)
-    seed_everything(config.seed, verbose=False)
-
-
-def fit(trainer: Trainer, module: SpeechModule, data: SpeechData, resume_from: Path | None, checkpoints: Checkpoints) -> bool:
-    """Train to the end and return true, or false where the user stopped it.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If the user did not wait for a clean stop.
-    Failure
-        If another process of the run was lost.
-    DataError
-        If what the checkpoint holds cannot be taken up.
-    """
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
-    except Stopped:
-        return False
-    except SystemExit as stop:  # Lightning leaves so after a KeyboardInterrupt
-        raise KeyboardInterrupt from stop
-    except RuntimeError as error:
-        if trainer.world_size > 1 and lost_another(error):
-            raise failure_of_another(trainer) from error
-        if lost_worker(error):
-            raise failure_of_worker(error) from error
-        if resume_from is None or checkpoints.began or lacks_memory(error):
-            raise
-        raise unfit(resume_from, error) from error
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        if resume_from is None or checkpoints.began:
-            raise
-        raise unfit(resume_from, error) from error
-    finally:
-        data.close()
-    return True
-
-
-def unfit(path: Path, error: Exception) -> DataError:
-    """Return the error to end with where a checkpoint's states cannot be taken up."""
-    reason = " ".join(str(error).split())[:200]
-    return DataError(
-        f"{path}: cannot be gone on from ({type(error).__name__}: {reason}). Remove it to train from the start, or choose "
-        "another folder with output=..."
-    )
-
-
-def uses_gpu(config: Config) -> bool:
-    """Say whether a run trains on GPUs."""
-    return config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-
-
-def choose_precision(config: Config) -> Any:
-    """Return Lightning's name for ``trainer.precision``."""
-    chosen = config.trainer.precision
-    on_gpu = uses_gpu(config)
-    if chosen == "float16" and not on_gpu:
-        raise ConfigError("trainer.precision=float16 needs a GPU; on a CPU choose float32 or bfloat16")
-    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError("trainer.accelerator=gpu, but torch finds no GPU here; choose trainer.accelerator=cpu")
-    fits = has_bfloat16(torch.device("cuda" if on_gpu else "cpu"))
-    if chosen == "bfloat16" and not fits:
-        raise ConfigError("trainer.precision=bfloat16: this processor has no instructions for it; choose auto or float32")
-    if chosen == "auto":
-        chosen = "bfloat16" if fits else "float32"
-    return {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}[chosen]
-
-
-@contextmanager
-def logging_to(path: Path, is_main: bool) -> Iterator[None]:
-    """Show messages as plain lines on standard output and in a file, and quieten the libraries' chatter."""
-    root = logging.getLogger("asr")
-    handlers: list[logging.Handler] = []
-    if is_main:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handlers = [log_handler(), logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")]
-        for handler in handlers:
-            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-            root.addHandler(handler)
-    root.setLevel(logging.INFO if is_main else logging.CRITICAL)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning.*")
-            warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
-            yield
-    finally:
-        for handler in handlers:
-            root.removeHandler(handler)
-            handler.close()
-
-
 def announce(config: Config, data: SpeechData, module: SpeechModule, precision: str) -> None:
     """Say what is about to be trained, on what, and where."""
     hours = sum(cut.duration for cut in data.train) / 3600
@@ -288,43 +171,6 @@ def announce(config: Config, data: SpeechData, module: SpeechModule, precision: 
         )
 
 
-def build_trainer(config: Config, data: SpeechData, record: RunRecord) -> tuple[Trainer, Checkpoints]:
-    """Return Lightning's trainer with our callbacks; ``record`` goes into the checkpoints."""
-    settings = config.trainer
-    folder = Path(config.output)
-
-    def save_package(trained: Any) -> None:
-        write_best(folder / PACKAGE, config, trained)
-
-    checkpoints = Checkpoints(folder, folder / PACKAGE, settings.checkpoint_minutes, save_package, has_dev=data.dev is not None)
-    on_cpu = not data.on_gpu
-    trainer = Trainer(
-        accelerator="cpu" if on_cpu else "gpu",
-        devices=settings.devices,
-        strategy="ddp" if settings.devices > 1 else "auto",
-        precision=record.precision,  # type: ignore[arg-type]
-        max_epochs=settings.epochs,
-        check_val_every_n_epoch=settings.validate_every,
-        limit_val_batches=0 if data.dev is None else 1.0,
-        num_sanity_val_steps=0,
-        log_every_n_steps=settings.log_every,
-        logger=TensorBoardLogger(folder, name="", version="tensorboard"),
-        callbacks=[
-            Progress(settings.progress, settings.epochs, record.epoch_batches),
-            *([GradientFlow(folder)] if settings.gradient_flow else []),
-            checkpoints,
-        ],
-        plugins=[CheckpointFiles(record)],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        deterministic=settings.deterministic and on_cpu,
-        default_root_dir=folder,
-    )
-    return trainer, checkpoints
-
-
 def prepare_statistics(module: SpeechModule, data: SpeechData, resume_from: Path | None) -> None:
     """Compute the corpus statistics that ``frontend.normalisation: corpus`` asks for.
 
@@ -338,53 +184,19 @@ def prepare_statistics(module: SpeechModule, data: SpeechData, resume_from: Path
     loader.close()
 
 
-def write_result(path: Path, module: SpeechModule, checkpoints: Checkpoints) -> None:
-    """Write the figures of a complete run: its weights' hash, its size and time, and the best epoch with its error rates."""
-    validated = checkpoints.best_epoch > 0 and math.isfinite(checkpoints.best_wer)
+def write_result(path: Path, module: SpeechModule, checkpoints: Checkpoints) -> dict[str, Any]:
+    """Write and return the figures of a complete run: its weights' hash, size and time, the best epoch and its error rates."""
+    package = read_package(checkpoints.package.path)
+    validated = checkpoints.best_epoch > 0 and math.isfinite(checkpoints.best_merit[0])
     result = {
-        "checkpoint": weights_hash(path.parent / PACKAGE),
+        "checkpoint": package.checkpoint_hash,
         "parameters": module.n_parameters,
         "epochs": module.config.trainer.epochs,
         "trained_s": round(module.trained_s, 1),
-        "best_epoch": checkpoints.best_epoch if validated else module.config.trainer.epochs,
-        "dev_wer": checkpoints.best_wer if validated else None,
-        "dev_cer": checkpoints.best_cer if validated else None,
+        "best_epoch": int(checkpoints.best_epoch) if validated else module.config.trainer.epochs,
+        "dev_wer": package.facts["dev_wer"]["rate"] if validated else None,
+        "dev_cer": package.facts["dev_cer"]["rate"] if validated else None,
     }
     with replacing(path) as file:
         file.write((json.dumps(result, indent=2) + "\n").encode())
-
-
-def write_best(folder: Path, config: Config, module: SpeechModule) -> None:
-    """Write the module's weights, tokenizer and configuration as a model package."""
-    score = module.last_score
-    pretrained = None
-    if module.origin is not None:
-        pretrained = str(module.origin)
-        config = module.origin.packaged(config, folder)
-    facts = {
-        "date": date.today().isoformat(),
-        "epoch": min(module.current_epoch + 1, config.trainer.epochs),
-        "epochs": config.trainer.epochs,
-        "seed": config.seed,
-        "train": list(config.corpus.train),
-        "dev": list(config.corpus.dev),
-        "pretrained": pretrained,
-        "dev_wer": score.wer.to_mapping() if score else None,
-        "dev_cer": score.cer.to_mapping() if score else None,
-    }
-    card = build_card(
-        config,
-        module.finished_model,
-        decoder=module.decoder.signature,
-        score=score,
-        folder=str(folder),
-        pretrained=pretrained,
-        synthesisers=read_synthesisers(config.corpus.train, config.corpus.manifests),
-    )
-    try:
-        write_package(folder, config, module.finished_model, module.tokenizer, card, facts)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {folder}: {error.strerror or error}. The package and the checkpoint before it are kept; free some "
-            "space and go on."
-        ) from error
+    return result

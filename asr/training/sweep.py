@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import IO
 
 from asr.assignment import quote
-from asr.checkpoint import LAST
 from asr.config import Config
+from asr.engine.checkpoint import LAST
+from asr.engine.resume import SETTINGS
+from asr.engine.run import INTERRUPTED
 from asr.errors import LEFT_OUT, ConfigError
 from asr.files import replacing
 from asr.output import tell
 from asr.training.results import EVALUATED, count_left_out, is_complete, is_evaluated, read_figures, table
-from asr.training.resume import SETTINGS, differing, read_settings
-from asr.training.run import INTERRUPTED, PACKAGE, RESULT
+from asr.training.resume import differing, read_settings
+from asr.training.run import PACKAGE, RESULT
 
 TABLE = "results.md"
 _OUTPUT = "output.log"

@@ -18,10 +18,10 @@ from asr.data.batches import TrainingLoader, evaluation_loader, training_loader
 from asr.data.chain import Chain, build_chain
 from asr.data.manifest import read_manifest, transcript
 from asr.data.reading import AudioMemory
+from asr.engine.run import choose_precision, uses_gpu
 from asr.text import build_tokenizer
 from asr.training.data import count_workers
 from asr.training.module import SpeechModule
-from asr.training.run import choose_precision, uses_gpu
 from benchmarks.measure import add_overrides, markdown
 
 if TYPE_CHECKING:
@@ -47,13 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print a table: loader, model and both, by worker processes."""
     config = compose(args.overrides)
-    on_gpu = uses_gpu(config)
+    on_gpu = uses_gpu(config.trainer)
     torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
     torch.set_flush_denormal(True)
     torch.manual_seed(config.seed)
     cuts = read_manifest(config.corpus.train, config.corpus.manifests)
     module = SpeechModule(config, build_tokenizer(config.tokens, lambda: map(transcript, cuts)), total_steps=1000)
-    step = _steps(module.to("cuda" if on_gpu else "cpu").train(), choose_precision(config))
+    precision = choose_precision(config.trainer, "trainer")
+    step = _steps(module.to("cuda" if on_gpu else "cpu").train(), precision)
     memory = AudioMemory(config.frontend.sample_rate, config.trainer.cache_gib, cuts)
     chain = build_chain(config, cuts)
     workers = [count_workers(config, on_gpu) if n < 0 else n for n in args.workers]
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     model_rate = _rate(islice(_batches(loader), WARM_UP + args.batches), step, WARM_UP, ready=True)
     where = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
     print(
-        f"{module.n_parameters:,} parameters, {choose_precision(config)}, {where}; {args.batches} batches of at most "
+        f"{module.n_parameters:,} parameters, {precision}, {where}; {args.batches} batches of at most "
         f"{config.trainer.batch_s:g} s; seconds of audio a second. Reading all files, {max(workers)} workers: {read_rate:.0f}",
         flush=True,
     )
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _loader(cuts: CutSet, config: Config, chain: Chain, memory: AudioMemory, n_workers: int) -> TrainingLoader:
     endless = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, epochs=100000))
-    return training_loader(cuts, endless, chain=chain, memory=memory, n_workers=n_workers, pinned=uses_gpu(config))
+    return training_loader(cuts, endless, chain=chain, memory=memory, n_workers=n_workers, pinned=uses_gpu(config.trainer))
 
 
 def _batches(loader: TrainingLoader) -> Iterator[Batch]:

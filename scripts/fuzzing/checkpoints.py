@@ -17,9 +17,9 @@ import safetensors.torch
 import torch
 from beeps import small_config, write_corpus
 
-from asr import checkpoint
-from asr.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from asr.config import Config
+from asr.engine import checkpoint
+from asr.engine.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from asr.language.config import LstmTraining, compose_training
 from asr.language.lstm_step import Stepper
 from asr.language.lstm_training import train_lstm

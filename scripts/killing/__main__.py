@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 from beeps import small_config, write_beeps
 
-from asr.checkpoint import LAST, PREVIOUS
 from asr.config import Config
 from asr.config_mapping import to_yaml
+from asr.engine.checkpoint import LAST, PREVIOUS
 from killing import training
 
 RESULTS = "kills.jsonl"

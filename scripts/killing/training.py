@@ -11,9 +11,9 @@ import yaml
 
 from asr.config import Config
 from asr.config_mapping import from_mapping
+from asr.engine.module import TrainingModule
+from asr.engine.saving import Checkpoints
 from asr.training import train
-from asr.training.checkpoints import Checkpoints
-from asr.training.module import SpeechModule
 
 STEP = b"."
 SAVED = b"s"
@@ -23,18 +23,18 @@ SAVED_LATE = b"S"
 
 def report_to(pipe: int) -> None:
     """Let this process write a byte to a pipe for each step that it begins and each checkpoint that it has written."""
-    step, save = SpeechModule.training_step, Checkpoints.save_last
+    step, save = TrainingModule.on_train_batch_start, Checkpoints.save_last
 
-    def reported_step(self: SpeechModule, batch: Any, batch_idx: int) -> Any:
+    def reported_step(self: TrainingModule, batch: Any, batch_idx: int) -> None:
         os.write(pipe, STEP)
-        return step(self, batch, batch_idx)
+        step(self, batch, batch_idx)
 
     def reported_save(self: Checkpoints, trainer: Any) -> None:
         save(self, trainer)
         late = trainer.current_epoch > 0 and not trainer.is_last_batch
         os.write(pipe, SAVED_LATE if late else SAVED)
 
-    SpeechModule.training_step = reported_step  # type: ignore[method-assign]
+    TrainingModule.on_train_batch_start = reported_step  # type: ignore[method-assign]
     Checkpoints.save_last = reported_save  # type: ignore[method-assign]
 
 

@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from asr.checkpoint import check_like, load_optimiser
+from asr.engine.checkpoint import check_like, load_optimiser
+from asr.engine.module import TrainingModule
+from asr.engine.resume import Terms
 from asr.errors import DataError, lacks_memory
-from asr.training.module import SpeechModule
-
-_AVERAGE = "average."
 
 
-def check_restorable(path: Path, checkpoint: Mapping[str, Any], module: SpeechModule) -> None:
+def check_restorable(path: Path, checkpoint: Mapping[str, Any], module: TrainingModule, terms: Terms) -> None:
     """Make sure that weights, optimiser and schedule can be taken up.
 
     Parameters
@@ -26,6 +23,8 @@ def check_restorable(path: Path, checkpoint: Mapping[str, Any], module: SpeechMo
         What it holds.
     module
         Not yet trained; it stays as it is.
+    terms
+        What to do otherwise.
 
     Raises
     ------
@@ -33,22 +32,17 @@ def check_restorable(path: Path, checkpoint: Mapping[str, Any], module: SpeechMo
         Naming the tensor that is absent, foreign, or of another shape or type.
     """
     try:
-        _check_weights(checkpoint["state_dict"], module)
+        _check_weights(module.taken_up(checkpoint["state_dict"]), module)
         _check_optimiser(checkpoint, module)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if lacks_memory(error):
             raise
         reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
-        raise DataError(
-            f"{path}: cannot be gone on from: {reason}. Remove it to train from the start, or choose another folder with "
-            "output=..."
-        ) from None
+        raise DataError(f"{path}: cannot be gone on from: {reason}. {terms.anew}") from None
 
 
-def _check_weights(found: Mapping[str, torch.Tensor], module: SpeechModule) -> None:
+def _check_weights(found: Mapping[str, Any], module: TrainingModule) -> None:
     wanted = module.state_dict()
-    if any(name.startswith(_AVERAGE) for name in found) != (module.average is not None):  # it begins or ends to be kept
-        found, wanted = ({name: part[name] for name in part if not name.startswith(_AVERAGE)} for part in (found, wanted))
     for name, tensor in wanted.items():
         if name not in found:
             raise ValueError(f"tensor {name} is absent")
@@ -58,8 +52,8 @@ def _check_weights(found: Mapping[str, torch.Tensor], module: SpeechModule) -> N
         raise ValueError(f"tensor {foreign[0]} is not part of the network")
 
 
-def _check_optimiser(checkpoint: Mapping[str, Any], module: SpeechModule) -> None:
-    configured = module.configure_optimizers()
+def _check_optimiser(checkpoint: Mapping[str, Any], module: TrainingModule) -> None:
+    configured: Any = module.configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     ((state,), (progress,)) = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
     load_optimiser(optimizer, state, {parameter: name for name, parameter in module.named_parameters()})

@@ -6,13 +6,12 @@ import logging
 import sys
 import time
 from datetime import timedelta
-from statistics import fmean
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
-from asr.training.module import SpeechModule
+from asr.engine.module import TrainingModule
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ def show_time(seconds: float) -> str:
 
 
 class Progress(Callback):
-    """Show loss, gradient norm, audio seconds a second and time left.
+    """Show how training fares, how fast it is, and the time left.
 
     Parameters
     ----------
@@ -46,64 +45,61 @@ class Progress(Callback):
         self.train_s = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.start_epoch(trainer)  # an epoch that is resumed in its middle has no on_train_epoch_start
+        self.start_epoch()  # an epoch that is resumed in its middle has no on_train_epoch_start
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.start_epoch(trainer)
+        self.start_epoch()
 
-    def start_epoch(self, trainer: Trainer) -> None:
-        """Start the clock and the bar of an epoch."""
+    def start_epoch(self) -> None:
+        """Start the clocks of an epoch."""
         self.close()
         self.epoch_start = self.shown = self.batch_end = time.monotonic()
-        if self.kind == "bar" and trainer.is_global_zero:
-            self.bar = tqdm(total=self.epoch_batches, desc=f"epoch {trainer.current_epoch + 1}/{self.epochs}", leave=False)
+        self.epoch_train_s = 0.0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, SpeechModule)
+        assert isinstance(pl_module, TrainingModule)
         now = time.monotonic()
-        self.train_s += now - self.batch_end
-        pl_module.trained_s += now - self.batch_end
-        self.batch_end = now
+        passed, self.batch_end = now - self.batch_end, now
+        self.train_s += passed
+        self.epoch_train_s += passed
+        pl_module.trained_s += passed
         self.steps_here += 1
         if not trainer.is_global_zero or self.kind == "none":
             return
-        if self.bar is not None:
+        epoch = f"epoch {trainer.current_epoch + 1}/{self.epochs}"
+        if self.kind == "bar":
+            if self.bar is None:
+                self.bar = tqdm(total=self.epoch_batches, desc=epoch, leave=False)
             self.bar.set_postfix_str(self.describe(trainer, pl_module), refresh=False)
             self.bar.update(batch_idx + 1 - self.bar.n)  # a resumed epoch begins in its middle
         elif now - self.shown > PLAIN_INTERVAL_S:
             self.shown = now
-            logger.info(
-                f"epoch {trainer.current_epoch + 1}/{self.epochs} batch {batch_idx + 1}/{self.epoch_batches} "
-                f"{self.describe(trainer, pl_module)}"
-            )
+            logger.info(f"{epoch} batch {batch_idx + 1}/{self.epoch_batches} {self.describe(trainer, pl_module)}")
 
-    def describe(self, trainer: Trainer, pl_module: LightningModule) -> str:
+    def describe(self, trainer: Trainer, module: TrainingModule) -> str:
         """Return the newest figures in one line."""
-        assert isinstance(pl_module, SpeechModule)
-        metrics = trainer.callback_metrics
-        rate = pl_module.audio_s * trainer.world_size / max(1e-9, self.batch_end - self.epoch_start)
         left = self.train_s / self.steps_here * max(0, self.epochs * self.epoch_batches - trainer.global_step)
-        return (
-            f"loss {metrics['train/loss']:.3f} gradient {metrics['train/gradient_norm']:.2f} "
-            f"{rate:.0f}x real time, {show_time(left)} left"
-        )
+        return f"{module.training_line()} {self.rate(trainer, module)}, {show_time(left)} left"
+
+    def rate(self, trainer: Trainer, module: TrainingModule) -> str:
+        """Return how fast this epoch is trained, by all processes."""
+        return module.rate.format(module.amount * trainer.world_size / max(1e-9, self.epoch_train_s))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.close()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        assert isinstance(pl_module, SpeechModule)
-        metrics = trainer.callback_metrics
-        rate = pl_module.audio_s * trainer.world_size / max(1e-9, self.batch_end - self.epoch_start)
-        logger.info(
-            f"epoch {trainer.current_epoch + 1}/{self.epochs}: train loss {fmean(pl_module.losses):.3f}, "
-            f"dev loss {metrics['dev/loss']:.3f}, dev WER {metrics['dev/wer']:.2%}, dev CER {metrics['dev/cer']:.2%}, "
-            f"{show_time(time.monotonic() - self.epoch_start)}, trained at {rate:.0f}x real time"
-        )
+        assert isinstance(pl_module, TrainingModule)
+        self.batch_end = time.monotonic()  # an epoch that is validated in its middle goes on
+        if trainer.is_global_zero:
+            batch = f" batch {trainer.fit_loop.epoch_loop.batch_idx + 1}/{self.epoch_batches}"
+            logger.info(
+                f"epoch {trainer.current_epoch + 1}/{self.epochs}{'' if trainer.is_last_batch else batch}: "
+                f"{pl_module.validation_line()}, "
+                f"{show_time(self.batch_end - self.epoch_start)}, trained at {self.rate(trainer, pl_module)}"
+            )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.close()

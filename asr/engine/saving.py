@@ -1,36 +1,63 @@
-"""Checkpoints to resume from, the model package of the best epoch, and a clean stop."""
+"""When a run writes its checkpoint and the package of its best weights, and when it ends before its last epoch."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins import CheckpointIO
 
-from asr.checkpoint import LAST, read_checkpoint, write_checkpoint
+from asr.engine.checkpoint import LAST, read_checkpoint, write_checkpoint
+from asr.engine.module import TrainingModule
+from asr.engine.processes import any_process
+from asr.engine.resume import RUN, RunRecord
 from asr.errors import PackageError, StorageError
 from asr.interrupts import Interruption
-from asr.package import read_package, weights_hash
-from asr.training.module import SpeechModule
-from asr.training.processes import any_process
-from asr.training.resume import RUN, RunRecord
 
 logger = logging.getLogger(__name__)
 
-_KEPT = ("best_wer", "best_cer", "best_merit", "best_epoch", "package_hash")
+_KEPT = ("best_merit", "best_epoch", "package_hash", "n_worse")
 
 
 class Stopped(Exception):
     """The user asked to stop; everything is saved."""
 
 
+class Settled(Exception):
+    """No better weights have come for so long that the run is complete."""
+
+
+class Package(Protocol):
+    """Where and how a run keeps its best weights.
+
+    Attributes
+    ----------
+    path
+        The package's folder.
+    """
+
+    path: Path
+
+    def write(self, module: Any) -> str:
+        """Write the module's weights, whole or not at all, and return their hash."""
+
+    def read(self) -> tuple[str, float]:
+        """Return the hash of the weights that are there, and how many epochs they were trained for.
+
+        Raises
+        ------
+        PackageError
+            It is absent or damaged.
+        """
+
+
 class CheckpointFiles(CheckpointIO):
-    """How Lightning writes and reads checkpoints: as :mod:`asr.checkpoint` does, with what is noted of the run.
+    """How Lightning writes and reads checkpoints: as :mod:`asr.engine.checkpoint` does, with what is noted of the run.
 
     Parameters
     ----------
@@ -52,9 +79,7 @@ class CheckpointFiles(CheckpointIO):
 
 
 class Checkpoints(Callback):
-    """Write ``last.ckpt`` and, whenever the development set's WER (CER where that is equal) improves, the model package.
-
-    With ``optim.loss=ctc_crf`` and a decoder without a language model it is the loss that has to improve.
+    """Write ``last.ckpt`` and, whenever a validation finds weights that are better, the package.
 
     ``last.ckpt`` is written at each epoch's end, every ``minutes`` between, and when the run is interrupted (SIGINT or
     SIGTERM; a second SIGINT stops at once).
@@ -62,21 +87,23 @@ class Checkpoints(Callback):
     Parameters
     ----------
     folder
-        Output folder of the run.
+        Of the checkpoints.
     package
-        The model package's.
+        What is written of the best weights.
     minutes
         Longest time between two checkpoints; 0 writes them at the ends of epochs only.
-    write_package
-        Called with the module when the weights are the best so far.
     has_dev
         Without a development set the newest weights are the best.
-    comparable
-        Whether the error rates of a run that is resumed can be compared with those to come; otherwise the best epoch is chosen
-        anew.
+    validated_after
+        Batches of an epoch after which it is validated, beside its last one.
+    patience
+        Validations without better weights after which the run is complete; 0 waits for its last epoch.
 
     Attributes
     ----------
+    comparable
+        Whether what validation has found before the run is resumed can be compared with what it will find; otherwise the best
+        weights are chosen anew.
     began
         Whether the checkpoint, where there is one, was taken up, and training began.
     """
@@ -84,19 +111,20 @@ class Checkpoints(Callback):
     def __init__(
         self,
         folder: Path,
-        package: Path,
+        package: Package,
         minutes: float,
-        write_package: Callable[[Any], None],
         *,
         has_dev: bool,
-        comparable: bool = True,
+        validated_after: Collection[int] = (),
+        patience: int = 0,
     ) -> None:
         self.folder = folder
         self.package = package
         self.minutes = minutes
-        self.write_package = write_package
         self.has_dev = has_dev
-        self.comparable = comparable
+        self.validated_after = validated_after
+        self.patience = patience
+        self.comparable = True
         self.began = False
         self.forget_best()
         self.interruption = Interruption("batch")
@@ -104,36 +132,35 @@ class Checkpoints(Callback):
         self.saved_at = time.monotonic()
 
     def forget_best(self) -> None:
-        """Let the best epoch be chosen among those to come."""
-        self.best_wer = self.best_cer = float("inf")
+        """Let the best weights be chosen among those to come."""
         self.best_merit: tuple[float, ...] = (float("inf"), float("inf"))
-        self.best_epoch = 0
+        self.best_epoch: float = 0
+        self.n_worse = 0
         self.package_hash: str | None = None
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _KEPT}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_wer, self.best_cer = float(state_dict["best_wer"]), float(state_dict["best_cer"])
         self.best_merit = tuple(map(float, state_dict["best_merit"]))
-        self.best_epoch, self.package_hash = int(state_dict["best_epoch"]), state_dict["package_hash"]
+        self.best_epoch, self.package_hash = float(state_dict["best_epoch"]), state_dict["package_hash"]
+        self.n_worse = int(state_dict.get("n_worse", 0))
 
     def package_fault(self) -> str | None:
         """Return what is wrong with the package that the run has written; None where it has written none, or it is whole."""
         if self.package_hash is None:
             return None
         try:
-            package = read_package(self.package)
+            found, epoch = self.package.read()
         except PackageError as error:
             return str(error)
-        if package.checkpoint_hash == self.package_hash:
+        if found == self.package_hash:
             return None
-        epoch = package.facts.get("epoch")
         if self.has_dev and epoch != self.best_epoch:
-            return f"{self.package}: is of epoch {epoch}, which was trained after the checkpoint was written"
-        return f"{self.package}: its weights are not those that were written"
+            return f"{self.package.path}: is of epoch {epoch}, which was trained after the checkpoint was written"
+        return f"{self.package.path}: its weights are not those that were written"
 
-    def finish(self, module: SpeechModule) -> None:
+    def finish(self, module: TrainingModule) -> None:
         """Make sure that the package of a complete run is there; where it is lost, make it of the last weights.
 
         Raises
@@ -147,18 +174,14 @@ class Checkpoints(Callback):
         if fault is not None:
             logger.warning(f"{fault}. The package is made anew of the run's last weights")
         self.forget_best()
-        self._write(module)
-
-    def _write(self, module: LightningModule) -> None:
-        self.write_package(module)
-        self.package_hash = weights_hash(self.package)
+        self.package_hash = self.package.write(module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.began = True
         fault = self.package_fault() if trainer.is_global_zero else None
         if fault is not None:
             logger.warning(f"{fault}. The best epoch's weights are lost; the best of those to come takes their place")
-        if fault is not None or not self.comparable:
+        if any_process(trainer, fault is not None) or not self.comparable:
             self.forget_best()
 
         # Later than Lightning sets its own, which speaks to the other processes out of the handler and so can block them all.
@@ -168,15 +191,20 @@ class Checkpoints(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._watching.close()
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._watching.close()  # Lightning leaves out teardown then
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.current_epoch + 1 == trainer.max_epochs:  # its weights may be the best, so it is always validated
             trainer.check_val_every_n_epoch = 1
+        validates = batch_idx + 1 in self.validated_after
+        trainer.val_check_batch = batch_idx + 1 if validates else float("inf")
         due = self.minutes > 0 and time.monotonic() - self.saved_at > 60 * self.minutes
         # The decisions are not kept: a request that comes while they are made would be lost.
         due, stop = any_process(trainer, due), any_process(trainer, self.interruption.requested)
-        if trainer.is_last_batch:  # the epoch is validated and ends first: a run is resumed in an epoch, or before one
+        if trainer.is_last_batch or validates:  # that comes first: a run is resumed between two batches, or before an epoch
             return
         if due or stop:
             self.save_last(trainer)
@@ -184,17 +212,19 @@ class Checkpoints(Callback):
             raise Stopped
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, SpeechModule)
-        assert pl_module.last_score is not None
+        assert isinstance(pl_module, TrainingModule)
+        self.n_worse += 1
         if pl_module.merit < self.best_merit:
-            self.best_merit, self.best_epoch = pl_module.merit, trainer.current_epoch + 1
-            self.best_wer, self.best_cer = pl_module.last_score.wer.rate, pl_module.last_score.cer.rate
+            self.best_merit, self.best_epoch, self.n_worse = pl_module.merit, pl_module.epochs_trained, 0
             if trainer.is_global_zero:
-                self._write(pl_module)
+                self.package_hash = self.package.write(pl_module)
+        if 0 < self.patience <= self.n_worse:
+            logger.info(f"no better weights in {self.n_worse} validations: training ends")
+            raise Settled
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.has_dev and trainer.is_global_zero:
-            self._write(pl_module)
+            self.package_hash = self.package.write(pl_module)
         self.save_last(trainer)
         stop = any_process(trainer, self.interruption.requested)
         if stop and trainer.current_epoch + 1 != trainer.max_epochs:

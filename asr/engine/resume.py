@@ -1,0 +1,220 @@
+"""Which checkpoint a run goes on from, and whether it can: what of its settings may have changed since."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from asr.config import get
+from asr.config_mapping import read_mapping
+from asr.engine.checkpoint import LAST, last_checkpoint
+from asr.engine.data import TrainingData
+from asr.engine.module import TRAINED
+from asr.errors import ConfigError, DataError
+from asr.option import leaves, show
+
+logger = logging.getLogger(__name__)
+
+SETTINGS = "config.yaml"
+"""The configuration of a run, in its output folder."""
+
+RUN = "run"
+"""Where a checkpoint holds what :class:`RunRecord` says of its run."""
+
+ENGINE_FREE = ("accelerator", "threads", "checkpoint_minutes", "log_every", "progress")
+"""Keys of :class:`asr.config.EngineConfig` that may change on resuming, whatever is trained."""
+
+_PARTS = frozenset(
+    {"callbacks", "epoch", "global_step", "loops", "lr_schedulers", "optimizer_states", "state_dict", TRAINED, RUN}
+)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On which terms a kind of run goes on.
+
+    Attributes
+    ----------
+    free
+        Keys that say where and how fast a run trains and what it shows; they may change.
+    said
+        Keys that may change as well, which is logged; all others may not.
+    by_content
+        Keys of which what they name matters, wherever that lies.
+    validation
+        Section whose keys in ``said`` decide what validation finds; empty where there is none.
+    epochs
+        The key of the number of epochs.
+    data
+        What is trained on, where it has changed, and how it can be given back.
+    elsewhere, anew
+        What to do to begin another run, and to begin this one anew.
+    """
+
+    free: frozenset[str]
+    said: frozenset[str]
+    by_content: frozenset[str]
+    validation: str
+    epochs: str
+    data: str
+    elsewhere: str
+    anew: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a checkpoint says of its run, to be compared with the one that goes on from it.
+
+    Attributes
+    ----------
+    settings
+        The configuration, as a mapping.
+    train, dev
+        Hexadecimal digits that change with what is trained on, and with what is validated on.
+    precision
+        Lightning's name of what is computed in.
+    epoch_batches
+        Batches of an epoch, in each process.
+    """
+
+    settings: Mapping[str, Any]
+    train: str
+    dev: str | None
+    precision: str
+    epoch_batches: int
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return what a checkpoint holds."""
+        return asdict(self)
+
+
+def find_checkpoint(folder: Path, config: Any, terms: Terms) -> dict[str, Any] | None:
+    """Return what the output folder's checkpoint holds, if there is one and a run with these settings can go on from it.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    config
+        The settings of the run that goes on, ``resume`` among them.
+    terms
+        Of such runs.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds a run that this one cannot go on with.
+    DataError
+        If its checkpoints are damaged.
+    """
+    last = folder / LAST
+    if not last.exists():
+        return None
+    if not config.resume:
+        raise ConfigError(f"{folder} holds a run already, and resume=false: {terms.elsewhere}, or resume it")
+    checkpoint = last_checkpoint(folder, terms.anew)
+    assert checkpoint is not None
+    absent = sorted(_PARTS - checkpoint.keys())
+    if absent:
+        raise DataError(
+            f"{last}: cannot be read as a checkpoint (it lacks {', '.join(absent)}). Where another version of asr has written "
+            f"it, go on with that one. {terms.anew}"
+        )
+    try:
+        before = read_mapping(RunRecord(**checkpoint[RUN]).settings, type(config))
+        begun = int(checkpoint["epoch"]) + 1
+    except (ValueError, TypeError, ConfigError) as error:
+        raise DataError(f"{last}: cannot be read as a checkpoint ({error}). {terms.anew}") from None
+    changed = _check_settings(folder, before, config, terms)
+    if begun > (epochs := get(config, terms.epochs)):
+        raise ConfigError(f"{terms.epochs}={epochs}: the run in {folder} has begun {begun}; ask for at least as many")
+    logger.info(f"going on from {last}")
+    if changed:
+        logger.warning(f"from here on the run has {'; '.join(changed)}")
+    return checkpoint
+
+
+def _check_settings(folder: Path, before: Any, config: Any, terms: Terms) -> list[str]:
+    """Refuse settings that cannot change in a run, and return what is to be said of others that have."""
+    keys = leaves(type(config))
+    changed = {key: (get(before, key), get(config, key)) for key in keys if get(before, key) != get(config, key)}
+    for key, (old, new) in changed.items():
+        if key in terms.free | terms.said | terms.by_content:
+            continue
+        raise ConfigError(
+            f"{folder} holds a run with another {key} ({_typed(old)}, not {_typed(new)}): it cannot be resumed with this one. "
+            f"{terms.elsewhere[0].upper()}{terms.elsewhere[1:]}, or give the settings of {folder / SETTINGS}"
+        )
+    return [f"{key}={_typed(new)}, not {_typed(old)}" for key, (old, new) in changed.items() if key in terms.said]
+
+
+def _typed(value: object) -> str:
+    return "null" if value is None else show(value)
+
+
+def check_same_run(folder: Path, checkpoint: Mapping[str, Any], now: RunRecord, terms: Terms, data: TrainingData) -> bool:
+    """Make sure that a run goes on with the data and the steps that it began with.
+
+    Parameters
+    ----------
+    folder
+        Its output folder.
+    checkpoint
+        What :func:`find_checkpoint` returned.
+    now
+        What would be noted of the run that goes on.
+    terms
+        Of such runs.
+    data
+        Of the run that goes on.
+
+    Returns
+    -------
+    bool
+        Whether what validation has found until now can be compared with what it will find.
+
+    Raises
+    ------
+    ConfigError
+        What is trained on is other.
+    DataError
+        An epoch would have other batches, or the checkpoint's counts contradict each other.
+    """
+    before = RunRecord(**checkpoint[RUN])
+    if before.train != now.train:
+        raise ConfigError(f"{folder} holds a run on {terms.data.format(folder=folder, elsewhere=terms.elsewhere)}")
+    if before.epoch_batches != now.epoch_batches:
+        raise DataError(
+            f"{folder} holds a run whose epochs have {before.epoch_batches} batches; with this version of asr and its "
+            f"libraries they would have {now.epoch_batches}: go on with the version that it began with, or {terms.elsewhere}"
+        )
+    _check_counts(folder / LAST, checkpoint, type(data).__qualname__, now.epoch_batches, terms)
+    if before.precision != now.precision:
+        logger.warning(f"from here on the run is computed in {now.precision}, not {before.precision}")
+    how = before.settings.get(terms.validation, {})
+    same = [now.settings[terms.validation][key] == how[key] for key in how if f"{terms.validation}.{key}" in terms.said]
+    comparable = before.dev == now.dev and all(same)
+    if not comparable:
+        logger.warning("validation is not what it was (dev or decoding): the best weights are chosen among those to come")
+    return comparable
+
+
+def _check_counts(path: Path, checkpoint: Mapping[str, Any], data: str, epoch_batches: int, terms: Terms) -> None:
+    """Make sure that the steps of a checkpoint are those of its epochs and batches."""
+    try:
+        epoch, step, done = checkpoint["epoch"], checkpoint["global_step"], checkpoint[data]["batches_done"]
+        fits = 0 <= done < epoch_batches and step == (epoch + (done == 0)) * epoch_batches + done
+        loops = checkpoint["loops"]["fit_loop"]
+        batches, epochs = loops["epoch_loop.batch_progress"]["current"], loops["epoch_progress"]["current"]
+        steps = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]
+        fits &= all(0 <= count <= epoch_batches for count in batches.values()) and steps["completed"] == step
+        fits &= all(epoch <= count <= epoch + 1 for count in epochs.values())
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error}). {terms.anew}") from None
+    if not fits:
+        raise DataError(
+            f"{path}: {step} steps are not those of epoch {epoch + 1} with {done} of {epoch_batches} batches done. {terms.anew}"
+        )
