@@ -8,7 +8,9 @@ import json
 import os
 import re
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from asr.errors import StorageError
@@ -201,3 +203,25 @@ def log_handler() -> logging.Handler:
                 super().handleError(record)
 
     return Handler(sys.stdout)
+
+
+@contextmanager
+def showing_messages(*files: Path) -> Iterator[None]:
+    """Show the messages of asr as plain lines on standard output, and keep them in files as well, inside the block."""
+    import logging
+
+    root = logging.getLogger("asr")
+    handlers = [log_handler()]
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()

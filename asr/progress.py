@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from asr.output import tell
@@ -69,7 +71,7 @@ class Progress:
         elapsed = max(now - self._started, 1e-9)
         rate = (self.done - self._resumed) / elapsed
         scale, unit = (1e6, "MB") if self.unit == "bytes" else (1, self.unit)
-        text = f"{self.label}: {self.done / scale:.0f}"
+        text = f": {self.done / scale:.0f}"
         if self.total:
             text += f"/{self.total / scale:.0f} {unit} ({100 * self.done / self.total:.0f} %)"
         else:
@@ -78,7 +80,14 @@ class Progress:
         if self.total and rate:
             left = max(0, round((self.total - self.done) / rate))
             text += f", {left // 60}:{left % 60:02d} left"
-        self._write(f"\r\x1b[K{text}" if self._on_terminal else f"{text}\n")
+        if self._on_terminal:
+            label = self.label
+            with suppress(OSError):
+                columns = os.get_terminal_size(sys.stderr.fileno()).columns
+                label = label[: max(10, columns - 1 - len(text))] if columns else label  # broken it could not be renewed
+            self._write(f"\r\x1b[K{label}{text}")
+        else:
+            self._write(f"{self.label}{text}\n")
         self._shown = self._on_terminal
 
     def clear(self) -> None:

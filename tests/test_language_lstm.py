@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from asr.language.config import LstmConfig
 from asr.language.lstm import LstmModel, LstmNetwork
-from asr.language.lstm_data import Tokens, as_rows, encode
-from asr.language.lstm_step import RowAdam, Stepper, rate_factor
+from asr.language.lstm_data import Tokens, encode
+from asr.language.lstm_module import LstmModule, RowAdam, rate_factor
+from asr.language.lstm_windows import as_rows
 from asr.language.softmax import Sampler, inclusion_probabilities, sampled_cross_entropy
 from asr.language.units import Words
 from asr.language.vocabulary import Vocabulary
@@ -125,11 +130,12 @@ def test_sampled_loss_of_all_units_is_the_exact_one() -> None:
 def test_sampled_denominator_is_unbiased() -> None:
     """Over many draws the mean of the estimated denominator is the true one, whether or not the target was drawn."""
     hidden, weight, bias, targets = softmax_problem()
-    sampler = Sampler(torch.arange(40), 15, seed=3)
+    torch.manual_seed(3)
+    sampler = Sampler(torch.arange(40), 15)
     logits = hidden @ weight.T + bias
     estimates = []
     for _ in range(4000):
-        drawn, log_inclusion = sampler.draw()
+        drawn, log_inclusion = sampler.draw(torch.device("cpu"))
         losses = [
             sampled_cross_entropy(hidden[row : row + 1], targets[row : row + 1], weight, bias, drawn, log_inclusion)[0]
             for row in range(3)
@@ -144,34 +150,39 @@ def test_row_adam_is_adam_where_every_row_is_used() -> None:
     torch.manual_seed(0)
     table = torch.randn(6, 3)
     peer = table.clone().requires_grad_()
-    optimizer, rows = torch.optim.Adam([peer], lr=0.1, betas=(0.9, 0.99), eps=1e-8), RowAdam(table)
+    optimizer, rows = torch.optim.Adam([peer], lr=0.1, betas=(0.9, 0.99), eps=1e-8), RowAdam(6, 3)
     for _ in range(5):
         gradient = torch.randn(6, 3)
         peer.grad = gradient.clone()
         optimizer.step()
         order = torch.randperm(6)
-        rows.step(order, gradient[order], lr=0.1)
+        rows.step(table, order, gradient[order], lr=0.1)
     assert torch.allclose(table, peer, atol=1e-5)
     before = table.clone()
-    rows.step(torch.tensor([4]), torch.ones(1, 3), lr=0.1)
+    rows.step(table, torch.tensor([4]), torch.ones(1, 3), lr=0.1)
     changed = (table != before).any(1)
     assert changed.tolist() == [False, False, False, False, True, False]
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.1])
-def test_step_learns_by_truncated_backpropagation(penalty: float) -> None:
-    """One step against the same network trained by plain torch: the loss, the state carried over, every weight after it."""
+def test_step_learns_by_truncated_backpropagation(penalty: float, tmp_path: Path) -> None:
+    """Steps against the same network trained by plain torch: the losses, the state carried over, every weight after it."""
+    sizes = {"embedding_size": 6, "hidden_size": 5, "layers": 2, "dropout": 0.0, "rows": 4, "epochs": 1}
+    rates = {"clip_norm": 0.5, "lr": 0.01, "warmup_fraction": 0.0, "final_fraction": 1.0}
+    config = LstmConfig(samples=0, self_normalisation=penalty, **sizes, **rates)  # type: ignore[arg-type]
     torch.manual_seed(1)
     ours, peer = LstmNetwork(SMALL, 7), LstmNetwork(SMALL, 7)
     peer.load_state_dict(ours.state_dict())
-    config = LstmConfig(samples=0, clip_norm=0.5, lr=0.01, warmup_fraction=0.0, final_fraction=1.0, self_normalisation=penalty)
-    stepper = Stepper(config, ours, torch.ones(7), seed=1, total_steps=10, precision=torch.float32)
-    optimizer = torch.optim.Adam(peer.parameters(), lr=0.01, betas=(0.9, 0.99), eps=1e-8)
+    module = LstmModule(config, LstmModel(ours, Words(), WORDS, None, ""), torch.ones(7), seed=1, total_steps=10)
     tokens = torch.randint(7, (4, 13))
-    state = peer_state = None
-    for window in range(3):
-        part = tokens[:, 4 * window : 4 * window + 5]
-        loss, state = stepper.step(part[:, :-1], part[:, 1:], state)
+    windows = [tokens[:, 4 * window : 4 * window + 5] for window in range(3)]
+    plain: Any = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(accelerator="cpu", max_epochs=1, default_root_dir=tmp_path, **plain)
+    loader: Any = DataLoader([(part[:, :-1], part[:, 1:]) for part in windows], batch_size=None)  # type: ignore[arg-type]
+    trainer.fit(module, loader)
+    optimizer = torch.optim.Adam(peer.parameters(), lr=0.01, betas=(0.9, 0.99), eps=1e-8)
+    peer_state = None
+    for part, loss in zip(windows, module.losses, strict=True):
         hidden, peer_state = peer(part[:, :-1], peer_state.detach() if peer_state is not None else None)
         peer_loss = functional.cross_entropy(peer.log_probs(hidden).flatten(0, 1), part[:, 1:].flatten())
         log_sums = functional.linear(hidden, peer.embedding.weight, peer.bias).exp().sum(-1).log()

@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,15 +25,15 @@ import yaml
 
 from asr.cli import main
 from asr.engine.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
+from asr.engine.run import INTERRUPTED
 from asr.errors import ConfigError, DataError, PackageError, TrainingDiverged
 from asr.files import locked
 from asr.language import load_language_model
-from asr.language.config import LstmConfig, LstmTraining, compose_training
+from asr.language.config import LstmTraining, compose_training
 from asr.language.lstm import LstmModel
+from asr.language.lstm_module import LstmModule
 from asr.language.lstm_package import compress_lstm
-from asr.language.lstm_run import _state as state_on
-from asr.language.lstm_step import Stepper
-from asr.language.lstm_training import INTERRUPTED, choose_device, train_lstm
+from asr.language.lstm_training import train_lstm
 
 # A language that is easily learned: after "the" a noun, after a noun its verb and the end.
 VERBS = {"cat": "meows", "dog": "barks", "cow": "moos", "duck": "quacks"}
@@ -65,7 +64,7 @@ def config_of(text: Path, *overrides: str) -> LstmTraining:
 
 def test_training_learns_a_simple_language_and_writes_its_package(text: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="asr")
-    assert train_lstm(config_of(text, "lm.dropout=0")) == 0
+    assert train_lstm(config_of(text, "lm.dropout=0", "lm.lr=0.01")) == 0
     folder = text.parent / "lm"
     names = ["README.md", "config.yaml", "model.safetensors", "train.log", "vocabulary.txt"]
     assert sorted(path.name for path in folder.iterdir()) == names
@@ -99,16 +98,16 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(folder / "model.safetensors")
 
 
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
-    """Send this process the signal of Ctrl-C in the given steps."""
-    original, number = Stepper.step, itertools.count(1)
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, *steps: int, number: int = signal.SIGINT) -> None:
+    """Send this process the signal of Ctrl-C, or another, in the given steps."""
+    original, counted = LstmModule.training_step, itertools.count(1)
 
-    def step(self: Stepper, inputs: torch.Tensor, targets: torch.Tensor, state: object) -> object:
-        if next(number) in steps:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(self, inputs, targets, state)  # type: ignore[arg-type]
+    def step(self: LstmModule, batch: Any, batch_idx: int) -> torch.Tensor:
+        if next(counted) in steps:
+            os.kill(os.getpid(), number)
+        return original(self, batch, batch_idx)
 
-    monkeypatch.setattr(Stepper, "step", step)
+    monkeypatch.setattr(LstmModule, "training_step", step)
 
 
 def test_interrupted_run_goes_on_as_if_it_had_not_been(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,16 +125,18 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been(text: Path, monkeypatch: 
         assert torch.equal(tensor, expected[name]), name
 
 
-def test_states_of_generators_stay_on_the_cpu_where_a_run_goes_on_on_a_gpu(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_holds_no_states_of_generators(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What dropout and the loss draw follows from the place in the run: a state would be one device's alone."""
     interrupt_at(monkeypatch, 17)
     assert train_lstm(config_of(text)) == INTERRUPTED
-    saved = read_checkpoint(text.parent / "lm.training" / LAST)
-    assert saved["stepper"]["random"].device.type == saved["stepper"]["drawing"].device.type == "cpu"
-    elsewhere = torch.zeros(1, device="meta")  # any device that is not the CPU
-    stepper: Any = SimpleNamespace(config=config_of(text).lm, rows=SimpleNamespace(table=elsewhere), precision=torch.float32)
-    state = state_on(saved["state"], "float32", stepper)
-    assert state is not None
-    assert state.layers[0][0].device.type == "meta"
+
+    def types_in(part: Any) -> set[Any]:
+        if isinstance(part, torch.Tensor):
+            return {part.dtype}
+        values = part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple) else ()
+        return set().union(*map(types_in, values))
+
+    assert types_in(read_checkpoint(text.parent / "lm.training" / LAST)) == {torch.float32}
 
 
 def test_a_second_process_does_not_train_in_the_same_folder(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,29 +150,23 @@ def test_a_second_process_does_not_train_in_the_same_folder(text: Path, monkeypa
 def test_second_interrupt_stops_at_once(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = signal.getsignal(signal.SIGINT)
 
-    def twice(self: Stepper, *_: object) -> None:
+    def twice(self: LstmModule, batch: Any, batch_idx: int) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Stepper, "step", twice)
+    monkeypatch.setattr(LstmModule, "training_step", twice)
     with pytest.raises(KeyboardInterrupt):
         train_lstm(config_of(text))
     assert signal.getsignal(signal.SIGINT) is original
     assert not (text.parent / "lm.training" / LAST).exists()
 
 
-def test_sigterm_may_come_twice(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a group of processes has it, and one passes it on: the run still saves and ends."""
-    original = Stepper.step
-
-    def twice(*args: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-        return original(*args)
-
-    monkeypatch.setattr(Stepper, "step", twice)
-    assert train_lstm(config_of(text)) == 130
-    assert (text.parent / "lm.training" / LAST).exists()
+def test_stopped_run_leaves_the_signals_as_they_were(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    interrupt_at(monkeypatch, 3, number=signal.SIGTERM)
+    assert train_lstm(config_of(text)) == INTERRUPTED
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 @pytest.mark.parametrize("step", [9, 40])
@@ -183,18 +178,18 @@ def test_killed_run_goes_on_from_its_last_checkpoint(text: Path, step: int) -> N
     code = (
         "import itertools, os, signal, sys\n"
         "from asr.cli import main\n"
-        "from asr.language.lstm_step import Stepper\n"
-        "original, number = Stepper.step, itertools.count(1)\n"
+        "from asr.language.lstm_module import LstmModule\n"
+        "original, number = LstmModule.training_step, itertools.count(1)\n"
         "def step(*args):\n"
         f"    if next(number) == {step}: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return original(*args)\n"
-        "Stepper.step = step\n"
+        "LstmModule.training_step = step\n"
         "main(sys.argv[1:])\n"
     )
     arguments = ["lm", "train", *overrides_of(text, "lm.checkpoint_minutes=1e-9", "lm.threads=1")]
     killed = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert sorted(path.name for path in (text.parent / "lm.training").iterdir())[0] == LAST
+    assert (text.parent / "lm.training" / LAST).exists()
     assert train_lstm(config_of(text, "lm.checkpoint_minutes=1e-9", "lm.threads=1")) == 0
     for name, tensor in weights_of(text.parent / "lm").items():
         assert torch.equal(tensor, expected[name]), name
@@ -216,7 +211,8 @@ def test_full_disk_stops_the_run_and_spoils_nothing(text: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(writer, save)
         assert main(["lm", "train", *overrides_of(text, "lm.checkpoint_minutes=1e-9")]) == 1
-    assert sorted(path.name for path in (text.parent / "lm.training").iterdir()) == [LAST, "package", PREVIOUS, "train.log"]
+    names = ["config.yaml", LAST, "package", PREVIOUS, "tensorboard", "train.log"]
+    assert sorted(path.name for path in (text.parent / "lm.training").iterdir()) == names
     assert train_lstm(config_of(text)) == 0
     for key, tensor in weights_of(text.parent / "lm").items():
         assert torch.equal(tensor, expected[key]), key
@@ -243,16 +239,6 @@ def interrupted(text: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> Path:
         interrupt_at(patch, step)
         assert train_lstm(config_of(text)) == INTERRUPTED
     return text.parent / "lm.training"
-
-
-def test_a_lack_of_memory_is_not_blamed_on_the_checkpoint(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
-
-    interrupted(text, monkeypatch, 3)
-    monkeypatch.setattr(Stepper, "load_state_dict", full)
-    with pytest.raises(torch.OutOfMemoryError):
-        train_lstm(config_of(text))
 
 
 def test_a_damaged_checkpoint_is_gone_on_from_the_one_before(
@@ -283,14 +269,14 @@ def test_what_may_change_is_said_and_done(
         interrupt_at(patch, 60)
         assert train_lstm(config_of(text, f"dev=[{dev}]")) == INTERRUPTED
     checkpoint = read_checkpoint(tmp_path / "lm.training" / LAST)
-    checkpoint["position"]["best"] = 1.0  # nothing will be better
-    checkpoint["run"]["precision"] = "bfloat16"
+    checkpoint["callbacks"]["Checkpoints"]["best_merit"] = (1.0,)  # nothing will be better
+    checkpoint["run"]["precision"] = "bf16-mixed"
     write_checkpoint(tmp_path / "lm.training", checkpoint)
     dev.write_text("the cow moos\n" * 5)
     with caplog.at_level(logging.INFO, "asr"):
         assert train_lstm(config_of(text, f"dev=[{dev}]", "lm.epochs=3", "lm.threads=1")) == 0
     assert "from here on the run has lm.epochs=3, not 2\n" in caplog.text
-    assert "from here on the run is computed in float32, not bfloat16" in caplog.text
+    assert "from here on the run is computed in 32-true, not bf16-mixed" in caplog.text
     assert "the best weights are chosen among those to come" in caplog.text
     facts = yaml.safe_load((tmp_path / "lm" / "config.yaml").read_text())["training"]
     assert facts["epoch"] > 1
@@ -307,9 +293,6 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-STEPPER = ("stepper", "network", "bias")
-
-
 def put(*place: str | int, value: object) -> Callable[[Any], None]:
     def change(content: Any) -> None:
         for name in place[:-1]:
@@ -322,18 +305,15 @@ def put(*place: str | int, value: object) -> Callable[[Any], None]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (put("stepper", "network", value={}), "Missing key"),
-        (put(*STEPPER, value=torch.zeros(3)), "size mismatch for bias"),
-        (put("stepper", "rows", "mean", value=torch.zeros(1, 1)), r"tensor rows.mean is .* of shape \(1, 1\)"),
-        (put("stepper", "optimizer", "state", 0, "exp_avg", value=torch.zeros(2)), "tensor exp_avg of "),
-        (put("stepper", "random", value=torch.zeros(5, dtype=torch.uint8)), "RNG state size to be 5"),
-        (put("stepper", "random", value="state"), "cannot be gone on from"),
-        (put("stepper", value={}), "it lacks 'network'"),
-        (put("position", "window", value=3), "steps are not those of its place, window 3"),
-        (put("position", value={}), "it lacks 'epoch'"),
-        (put("state", value=[[torch.zeros(1, 2, 3)] * 2]), r"memory has the sizes \[\(1, 2, 3\)\]"),
-        (put("state", value=[[torch.zeros(1, 8, 16, dtype=torch.float16)] * 2]), "memory is float16, expected float32"),
-        (put("run", value={}), "cannot be gone on from"),
+        (put("state_dict", value={}), "tensor network.bias is absent"),
+        (put("state_dict", "network.bias", value=torch.zeros(3)), r"tensor network.bias is .* of shape \(3,\)"),
+        (put("state_dict", "rows.mean", value=torch.zeros(1, 1)), r"tensor rows.mean is .* of shape \(1, 1\)"),
+        (put("optimizer_states", 0, "state", 0, "exp_avg", value=torch.zeros(2)), "tensor exp_avg of "),
+        (put("global_step", value=3), "3 steps are not those of epoch 2 with "),
+        (put("TextData", value={}), "cannot be read as a checkpoint"),
+        (put("memory", value=torch.zeros(1, 2, 3)), r"tensor memory is torch.float32 of shape \(1, 2, 3\)"),
+        (put("memory", value=torch.zeros(1, 1, 2, 1, 8, 16, dtype=torch.float16)), "tensor memory is torch.float16"),
+        (put("run", value={}), "cannot be read as a checkpoint"),
     ],
 )
 def test_what_does_not_fit_is_named(stopped: Path, tmp_path: Path, change: Callable[[Any], None], words: str) -> None:
@@ -345,6 +325,14 @@ def test_what_does_not_fit_is_named(stopped: Path, tmp_path: Path, change: Calla
     with pytest.raises(DataError, match=words) as caught:
         train_lstm(config_of(text))
     assert str(working / LAST) in str(caught.value)
+    assert "choose another output=..." in str(caught.value)
+
+
+def test_a_checkpoint_of_the_version_before_is_refused_with_what_to_do(stopped: Path, tmp_path: Path) -> None:
+    text = shutil.copytree(stopped, tmp_path / "copy") / "text.txt"
+    write_checkpoint(text.parent / "lm.training", {key: {} for key in ("run", "stepper", "position", "state")})
+    with pytest.raises(DataError, match=r"it lacks callbacks, .*another version of asr has written it, go on with that one"):
+        train_lstm(config_of(text))
 
 
 @pytest.mark.parametrize("epochs", [2, 3])
@@ -357,7 +345,7 @@ def test_a_lost_package_is_said_and_made_anew(
     weights.write_bytes(weights.read_bytes()[:-3])
     with caplog.at_level(logging.INFO, "asr"):
         assert train_lstm(config_of(text, f"lm.epochs={epochs}")) == 0
-    assert "package: its content is not what" in caplog.text or "It held the best weights" in caplog.text
+    assert "the best of those to come takes their place" in caplog.text
     assert ("from here on the run has lm.epochs=3, not 2" in caplog.text) == (epochs == 3)
     assert load_language_model(text.parent / "lm").next_words(["the", "dog"], 1)[0][0] == "barks"
 
@@ -368,15 +356,15 @@ def test_training_ends_where_dev_no_longer_improves(text: Path, tmp_path: Path, 
     dev.write_text("barks the meows\n" * 5)  # gets less likely the more is learned
     assert train_lstm(config_of(text, f"dev=[{dev}]", "lm.epochs=50", "lm.patience=3", "lm.validations=10")) == 0
     log = (tmp_path / "lm" / "train.log").read_text()
-    assert "no better perplexity in 3 measurements" in log
+    assert "no better weights in 3 validations" in log
     assert "epoch 9/50" not in log
 
 
 def test_diverging_training_stops_with_advice(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "asr.language.lstm_step.sampled_cross_entropy", lambda hidden, *_: (hidden.sum() * math.nan, hidden[:, 0])
+        "asr.language.lstm_module.sampled_cross_entropy", lambda hidden, *_: (hidden.sum() * math.nan, hidden[:, 0])
     )
-    with pytest.raises(TrainingDiverged, match=r"loss is nan .* in step 1.*lm\.lr"):
+    with pytest.raises(TrainingDiverged, match=r"loss is nan in epoch 1, batch 1\. .*lm\.lr"):
         train_lstm(config_of(text))
     assert not (text.parent / "lm").exists()
 
@@ -388,7 +376,10 @@ def test_training_without_measuring_keeps_the_last_weights(text: Path) -> None:
 
 
 def test_model_of_pieces(text: Path) -> None:
-    assert train_lstm(config_of(text, "lm.unit=subword", "lm.vocabulary_size=34", "lm.epochs=4")) == 0
+    assert (
+        train_lstm(config_of(text, "lm.unit=subword", "lm.vocabulary_size=34", "lm.epochs=4", "lm.lr=0.01", "lm.samples=12"))
+        == 0
+    )
     model = load_language_model(text.parent / "lm")
     assert model.unit == "subword"
     assert any(word.startswith("▁") for word in model.words)
@@ -399,18 +390,6 @@ def test_model_of_pieces(text: Path) -> None:
     assert score.n_tokens > 4
     assert score.log_prob == pytest.approx(math.log(0.25), abs=0.5)
     assert any(text in {f"the {noun} {verb}" for noun, verb in VERBS.items()} for text in model.sample(5))
-
-
-def test_bfloat16_is_used_only_where_the_processor_computes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def chosen(precision: str) -> torch.dtype:
-        return choose_device(LstmConfig(accelerator="cpu", precision=precision))[1]
-
-    monkeypatch.setattr("asr.language.lstm_training.has_bfloat16", lambda device: True)
-    assert [chosen(name) for name in ("auto", "bfloat16", "float32")] == [torch.bfloat16, torch.bfloat16, torch.float32]
-    monkeypatch.setattr("asr.language.lstm_training.has_bfloat16", lambda device: False)
-    assert [chosen(name) for name in ("auto", "float32")] == [torch.float32] * 2
-    with pytest.raises(ConfigError, match=r"lm\.precision=bfloat16"):
-        chosen("bfloat16")
 
 
 def test_too_little_text_and_missing_gpu_are_refused(text: Path) -> None:
@@ -510,6 +489,28 @@ def test_commands(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {line.split()[1] for line in capsys.readouterr().out.splitlines()} == {"cat", "dog"}
     assert main(["lm", "sample", "--model", str(trained), "-n", "2", "--seed", "5"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_with_all_rows_does(text: Path) -> None:
+    """The embedding's rows, which the processes average themselves, and all other weights, to rounding."""
+    found = []
+    for n_processes in (1, 2):
+        exact = (
+            "lm.samples=0",
+            "lm.dropout=0",
+            "lm.validations=1",
+            f"lm.rows={8 // n_processes}",
+            "lm.threads=1",
+            "lm.lr=0.005",
+        )
+        command = ["lm", "train", *overrides_of(text, *exact, f"lm.devices={n_processes}")]
+        result = subprocess.run([sys.executable, "-m", "asr", *command], capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stdout + result.stderr
+        found.append(weights_of(text.parent / "lm"))
+        shutil.rmtree(text.parent / "lm")
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor, rtol=1e-3, atol=1e-3, msg=name)
 
 
 @pytest.mark.gpu

@@ -20,6 +20,7 @@ from asr.crf import CtcCrf, denominator, estimate_ngram, log_probability
 from asr.ctc import ctc_loss
 from asr.data.batches import longest_batch
 from asr.data.manifest import read_manifest, transcript
+from asr.engine.data import TrainingData
 from asr.engine.saving import Checkpoints, Package
 from asr.errors import ConfigError, DataError
 from asr.text import build_tokenizer
@@ -121,7 +122,7 @@ def test_further_texts_are_counted_beside_the_transcripts(
 
 
 def test_checkpoints_hold_what_was_best() -> None:
-    one, two = (Checkpoints(Path(), cast("Package", None), 0.0, has_dev=True) for _ in range(2))
+    one, two = (Checkpoints(Path(), cast("Package", None), 0.0, TrainingData(), has_dev=True) for _ in range(2))
     one.best_merit = (2.0, 0.5)
     two.load_state_dict(one.state_dict())
     assert two.best_merit == (2.0, 0.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Protocol
 
 from lightning.pytorch import LightningDataModule, Trainer
@@ -24,9 +24,15 @@ class TrainingData(LightningDataModule):
     ----------
     epoch_batches
         Batches of each process in every epoch.
+    validated_after
+        Batches of an epoch after which it is validated, beside its last one.
+    patience
+        Validations without better weights after which the run is complete; 0 waits for its last epoch.
     """
 
     epoch_batches: int
+    validated_after: Collection[int] = ()
+    patience: int = 0
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -70,26 +70,9 @@ class TrainingModule(LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def note(self, loss: torch.Tensor, amount: float, batch_size: int, batch_idx: int, what: str = "") -> None:
-        """Log the loss of a batch.
-
-        Parameters
-        ----------
-        loss
-            A scalar.
-        amount
-            What the batch adds to :attr:`amount`.
-        batch_size, batch_idx
-            Its rows, and its place in the epoch.
-        what
-            Names what it holds, for the message.
-
-        Raises
-        ------
-        TrainingDiverged
-            The loss is not finite.
-        """
+        """Log the loss of a batch, which adds to :attr:`amount`; raises TrainingDiverged where it is not finite."""
         value = loss.item()
-        if not np.isfinite(value):
+        if not math.isfinite(value):
             raise TrainingDiverged(
                 f"the loss is {value} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}{what}. The last good checkpoint "
                 f"is kept. Try a lower {self.section}.lr or {self.section}.clip_norm, a longer {self.section}.warmup_fraction"
@@ -100,23 +83,8 @@ class TrainingModule(LightningModule):
         self.log("train/loss", loss, batch_size=batch_size)
 
     def clip(self, tensors: Iterable[torch.Tensor], limit: float, optimizer: Any) -> None:
-        """Scale gradients down to a norm, and log it.
-
-        Parameters
-        ----------
-        tensors
-            With gradients.
-        limit
-            The norm; 0 is off.
-        optimizer
-            Its learning rate is logged as well.
-
-        Raises
-        ------
-        TrainingDiverged
-            The norm is not finite.
-        """
-        norm = torch.nn.utils.clip_grad_norm_(tensors, limit or float("inf"))
+        """Scale gradients down to a norm (0 is off), and log it; raises TrainingDiverged where it is not finite."""
+        norm = torch.nn.utils.clip_grad_norm_(tensors, limit or math.inf)
         if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":
             raise TrainingDiverged(
                 f"the gradient's norm is {norm.item()} in epoch {self.current_epoch + 1}, step {self.global_step + 1}. The "
@@ -124,10 +92,6 @@ class TrainingModule(LightningModule):
             )
         self.log("train/gradient_norm", norm)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
-
-    def mean_loss(self) -> float:
-        """Return the mean loss of the batches since the epoch began."""
-        return fmean(self.losses)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.trained_s = float(checkpoint[TRAINED])

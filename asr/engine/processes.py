@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Trainer
@@ -11,11 +11,21 @@ from lightning.pytorch import Trainer
 from asr.errors import Failure
 
 PATIENCE_S = 10.0
+T = TypeVar("T")
 
 
 def any_process(trainer: Trainer, flag: bool) -> bool:
     """Say whether a flag is set in any process of the run; all have to ask."""
     return flag if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(flag, all=False))
+
+
+def gather(value: T, world_size: int) -> list[T]:
+    """Return the values that all processes give, in the order of their ranks."""
+    if world_size == 1:
+        return [value]
+    gathered: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(gathered, value)
+    return gathered
 
 
 def lost_another(error: RuntimeError) -> bool:

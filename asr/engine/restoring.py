@@ -13,18 +13,7 @@ from asr.errors import DataError, lacks_memory
 
 
 def check_restorable(path: Path, checkpoint: Mapping[str, Any], module: TrainingModule, terms: Terms) -> None:
-    """Make sure that weights, optimiser and schedule can be taken up.
-
-    Parameters
-    ----------
-    path
-        The checkpoint's, for messages.
-    checkpoint
-        What it holds.
-    module
-        Not yet trained; it stays as it is.
-    terms
-        What to do otherwise.
+    """Make sure that a module that is not yet trained can take up weights, optimiser and schedule; it stays as it is.
 
     Raises
     ------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,8 @@ class Terms:
         Keys of which what they name matters, wherever that lies.
     validation
         Section whose keys in ``said`` decide what validation finds; empty where there is none.
-    epochs
-        The key of the number of epochs.
+    section
+        What the keys of the engine begin with.
     data
         What is trained on, where it has changed, and how it can be given back.
     elsewhere, anew
@@ -58,10 +58,15 @@ class Terms:
     said: frozenset[str]
     by_content: frozenset[str]
     validation: str
-    epochs: str
+    section: str
     data: str
     elsewhere: str
     anew: str
+
+    @property
+    def epochs(self) -> str:
+        """The key of the number of epochs."""
+        return f"{self.section}.epochs"
 
 
 @dataclass(frozen=True)
@@ -86,27 +91,14 @@ class RunRecord:
     precision: str
     epoch_batches: int
 
-    def to_mapping(self) -> dict[str, Any]:
-        """Return what a checkpoint holds."""
-        return asdict(self)
-
 
 def find_checkpoint(folder: Path, config: Any, terms: Terms) -> dict[str, Any] | None:
     """Return what the output folder's checkpoint holds, if there is one and a run with these settings can go on from it.
 
-    Parameters
-    ----------
-    folder
-        Where it lies.
-    config
-        The settings of the run that goes on, ``resume`` among them.
-    terms
-        Of such runs.
-
     Raises
     ------
     ConfigError
-        If the folder holds a run that this one cannot go on with.
+        If the folder holds a run that this one cannot go on with, or ``resume`` is false.
     DataError
         If its checkpoints are damaged.
     """
@@ -156,20 +148,7 @@ def _typed(value: object) -> str:
 
 
 def check_same_run(folder: Path, checkpoint: Mapping[str, Any], now: RunRecord, terms: Terms, data: TrainingData) -> bool:
-    """Make sure that a run goes on with the data and the steps that it began with.
-
-    Parameters
-    ----------
-    folder
-        Its output folder.
-    checkpoint
-        What :func:`find_checkpoint` returned.
-    now
-        What would be noted of the run that goes on.
-    terms
-        Of such runs.
-    data
-        Of the run that goes on.
+    """Make sure that a run goes on with the data and the steps that its checkpoint says.
 
     Returns
     -------

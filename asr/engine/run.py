@@ -6,7 +6,8 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,16 @@ from asr.config import EngineConfig, get
 from asr.config_mapping import to_yaml
 from asr.engine.checkpoint import LAST
 from asr.engine.data import TrainingData
+from asr.engine.display import Display
 from asr.engine.module import TrainingModule
 from asr.engine.processes import failure_of_another, failure_of_worker, lost_another, lost_worker
-from asr.engine.progress import Progress
 from asr.engine.restoring import check_restorable
 from asr.engine.resume import SETTINGS, RunRecord, Terms, check_same_run
-from asr.engine.saving import CheckpointFiles, Checkpoints, Settled, Stopped
-from asr.errors import ConfigError, DataError, lacks_memory
+from asr.engine.saving import CheckpointFiles, Checkpoints, Package, Settled, Stopped
+from asr.errors import AsrError, ConfigError, DataError, lacks_memory
 from asr.files import replacing
 from asr.model.device import has_bfloat16
-from asr.output import log_handler
+from asr.output import showing_messages
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +37,14 @@ LOG = "train.log"
 """The messages of a run, in its output folder."""
 
 
+def local_rank() -> int:
+    """Return which of the run's processes on this machine this is; Lightning starts all but the first."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def is_main() -> bool:
-    """Say whether this is the run's main process, which writes its files; Lightning starts the others."""
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+    """Say whether this is the run's main process, which writes its files."""
+    return local_rank() == 0
 
 
 def uses_gpu(settings: EngineConfig) -> bool:
@@ -47,14 +53,7 @@ def uses_gpu(settings: EngineConfig) -> bool:
 
 
 def choose_precision(settings: EngineConfig, section: str) -> Any:
-    """Return Lightning's name for the precision.
-
-    Parameters
-    ----------
-    settings
-        Of a run.
-    section
-        What their keys begin with, for messages.
+    """Return Lightning's name for the precision of a run, whose settings are those of a section.
 
     Raises
     ------
@@ -84,27 +83,15 @@ def set_up_torch(settings: EngineConfig, seed: int) -> None:
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Show the main process's messages as plain lines on standard output and in a file, and quieten the libraries' chatter."""
-    root = logging.getLogger("asr")
-    handlers: list[logging.Handler] = []
-    if is_main():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handlers = [log_handler(), logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")]
-        for handler in handlers:
-            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-            root.addHandler(handler)
-    root.setLevel(logging.INFO if is_main() else logging.CRITICAL)
+    """Show the main process's messages, keep them in a file, and quieten the others and the libraries' chatter."""
+    if not is_main():
+        logging.getLogger("asr").setLevel(logging.CRITICAL)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning.*")
-            warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
-            yield
-    finally:
-        for handler in handlers:
-            root.removeHandler(handler)
-            handler.close()
+    with showing_messages(path) if is_main() else nullcontext(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning.*")
+        warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+        yield
 
 
 class Run:
@@ -116,22 +103,16 @@ class Run:
         For checkpoints, settings and logs.
     config
         All settings, which are written down.
-    settings
-        The part of them that says where and how to train.
-    record
-        What the checkpoints say of the run.
-    module, data
-        What is trained, and on what.
-    checkpoints
-        When to save.
     terms
         On which terms the run goes on.
+    module, data, package
+        What is trained, on what, and where its best weights go.
+    digests
+        As :class:`RunRecord` has them: of what is trained on, and of what is validated on, if anything is.
     checkpoint
         What the one that it goes on from holds; None begins.
-    callbacks
-        What else watches.
-    options
-        Further ones of Lightning's trainer.
+    callbacks, options
+        What else watches, and further options of Lightning's trainer.
 
     Raises
     ------
@@ -143,34 +124,35 @@ class Run:
         self,
         folder: Path,
         config: Any,
-        settings: EngineConfig,
-        record: RunRecord,
+        terms: Terms,
         module: TrainingModule,
         data: TrainingData,
-        checkpoints: Checkpoints,
-        terms: Terms,
+        package: Package,
+        digests: tuple[str, str | None],
         checkpoint: Mapping[str, Any] | None,
         callbacks: Sequence[Callback] = (),
         **options: Any,
     ) -> None:
-        self.folder, self.config, self.terms = folder, config, terms
-        self.module, self.data, self.checkpoints = module, data, checkpoints
+        self.folder, self.config, self.terms, self.module, self.data = folder, config, terms, module, data
+        settings: EngineConfig = getattr(config, terms.section)
+        epochs = get(config, terms.epochs)
+        record = RunRecord(asdict(config), *digests, choose_precision(settings, terms.section), data.epoch_batches)
+        self.checkpoints = Checkpoints(folder, package, settings.checkpoint_minutes, data, has_dev=record.dev is not None)
         self.resume_from = None if checkpoint is None else folder / LAST
         if checkpoint is not None:
-            checkpoints.comparable = check_same_run(folder, checkpoint, record, terms, data)
+            self.checkpoints.comparable = check_same_run(folder, checkpoint, record, terms, data)
             check_restorable(folder / LAST, checkpoint, module, terms)
-        epochs = get(config, terms.epochs)
         self.trainer = Trainer(
             accelerator="gpu" if uses_gpu(settings) else "cpu",
             devices=settings.devices,
             strategy="ddp" if settings.devices > 1 else "auto",
             precision=record.precision,  # type: ignore[arg-type]
             max_epochs=epochs,
-            limit_val_batches=1.0 if checkpoints.has_dev else 0,
+            limit_val_batches=0 if record.dev is None else 1.0,
             num_sanity_val_steps=0,
             log_every_n_steps=settings.log_every,
             logger=TensorBoardLogger(folder, name="", version="tensorboard"),
-            callbacks=[Progress(settings.progress, epochs, record.epoch_batches), *callbacks, checkpoints],
+            callbacks=[Display(settings.progress, epochs, data.epoch_batches), *callbacks, self.checkpoints],
             plugins=[CheckpointFiles(record)],
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -181,12 +163,7 @@ class Run:
         )
 
     def train(self) -> int:
-        """Train to the end, and see that the package is there.
-
-        Returns
-        -------
-        int
-            The exit code: 0 when the run is complete, 130 when the user stopped it.
+        """Train to the end, see that the package is there, and return the exit code: 0, or 130 where the user stopped it.
 
         Raises
         ------
@@ -201,33 +178,33 @@ class Run:
             with replacing(self.folder / SETTINGS) as file:
                 file.write(to_yaml(self.config).encode())
         try:
-            self._fit()
+            self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.resume_from, weights_only=True)
         except Stopped:
             epoch = self.trainer.current_epoch + 1
             logger.info(f"stopped in epoch {epoch}; the same command goes on from {self.folder / LAST}")
             return INTERRUPTED if is_main() else 0  # Lightning kills the main process when another ends with an error
         except Settled:
             pass
+        except SystemExit as stop:  # Lightning leaves so after a KeyboardInterrupt
+            raise KeyboardInterrupt from stop
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            if (reason := self._explained(error)) is None:
+                raise
+            raise reason from error
         finally:
             self.data.close()
         if is_main():
             self.checkpoints.finish(self.module)
         return 0
 
-    def _fit(self) -> None:
-        try:
-            self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.resume_from, weights_only=True)
-        except SystemExit as stop:  # Lightning leaves so after a KeyboardInterrupt
-            raise KeyboardInterrupt from stop
-        except (RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
-            if isinstance(error, RuntimeError):
-                if self.trainer.world_size > 1 and lost_another(error):
-                    raise failure_of_another(self.trainer) from error
-                if lost_worker(error):
-                    raise failure_of_worker(error) from error
-            if self.resume_from is None or self.checkpoints.began or lacks_memory(error):
-                raise
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(
-                f"{self.resume_from}: cannot be gone on from ({type(error).__name__}: {reason}). {self.terms.anew}"
-            ) from error
+    def _explained(self, error: Exception) -> AsrError | None:
+        """Return what an error means, where it is not ours."""
+        if isinstance(error, RuntimeError):
+            if self.trainer.world_size > 1 and lost_another(error):
+                return failure_of_another(self.trainer)
+            if lost_worker(error):
+                return failure_of_worker(error)
+        if self.resume_from is None or self.checkpoints.began or lacks_memory(error):
+            return None
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return DataError(f"{self.resume_from}: cannot be gone on from ({reason}). {self.terms.anew}")

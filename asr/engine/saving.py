@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins import CheckpointIO
 
 from asr.engine.checkpoint import LAST, read_checkpoint, write_checkpoint
+from asr.engine.data import TrainingData
 from asr.engine.module import TrainingModule
 from asr.engine.processes import any_process
 from asr.engine.resume import RUN, RunRecord
@@ -33,13 +34,7 @@ class Settled(Exception):
 
 
 class Package(Protocol):
-    """Where and how a run keeps its best weights.
-
-    Attributes
-    ----------
-    path
-        The package's folder.
-    """
+    """How a run keeps its best weights, in a folder."""
 
     path: Path
 
@@ -47,29 +42,17 @@ class Package(Protocol):
         """Write the module's weights, whole or not at all, and return their hash."""
 
     def read(self) -> tuple[str, float]:
-        """Return the hash of the weights that are there, and how many epochs they were trained for.
-
-        Raises
-        ------
-        PackageError
-            It is absent or damaged.
-        """
+        """Return the hash of the weights that are there, and their epoch; raises a PackageError where they are not whole."""
 
 
 class CheckpointFiles(CheckpointIO):
-    """How Lightning writes and reads checkpoints: as :mod:`asr.engine.checkpoint` does, with what is noted of the run.
-
-    Parameters
-    ----------
-    record
-        Of the run.
-    """
+    """How Lightning writes and reads checkpoints: as :mod:`asr.engine.checkpoint` does, with what is noted of the run."""
 
     def __init__(self, record: RunRecord) -> None:
         self.record = record
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        write_checkpoint(Path(path).parent, {**checkpoint, RUN: self.record.to_mapping()})
+        write_checkpoint(Path(path).parent, {**checkpoint, RUN: asdict(self.record)})
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(Path(path))
@@ -92,12 +75,10 @@ class Checkpoints(Callback):
         What is written of the best weights.
     minutes
         Longest time between two checkpoints; 0 writes them at the ends of epochs only.
+    data
+        Says after which batches an epoch is validated, and with how many validations in vain the run is complete.
     has_dev
         Without a development set the newest weights are the best.
-    validated_after
-        Batches of an epoch after which it is validated, beside its last one.
-    patience
-        Validations without better weights after which the run is complete; 0 waits for its last epoch.
 
     Attributes
     ----------
@@ -108,22 +89,8 @@ class Checkpoints(Callback):
         Whether the checkpoint, where there is one, was taken up, and training began.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        package: Package,
-        minutes: float,
-        *,
-        has_dev: bool,
-        validated_after: Collection[int] = (),
-        patience: int = 0,
-    ) -> None:
-        self.folder = folder
-        self.package = package
-        self.minutes = minutes
-        self.has_dev = has_dev
-        self.validated_after = validated_after
-        self.patience = patience
+    def __init__(self, folder: Path, package: Package, minutes: float, data: TrainingData, *, has_dev: bool) -> None:
+        self.folder, self.package, self.minutes, self.data, self.has_dev = folder, package, minutes, data, has_dev
         self.comparable = True
         self.began = False
         self.forget_best()
@@ -199,7 +166,7 @@ class Checkpoints(Callback):
     ) -> None:
         if trainer.current_epoch + 1 == trainer.max_epochs:  # its weights may be the best, so it is always validated
             trainer.check_val_every_n_epoch = 1
-        validates = batch_idx + 1 in self.validated_after
+        validates = batch_idx + 1 in self.data.validated_after
         trainer.val_check_batch = batch_idx + 1 if validates else float("inf")
         due = self.minutes > 0 and time.monotonic() - self.saved_at > 60 * self.minutes
         # The decisions are not kept: a request that comes while they are made would be lost.
@@ -218,7 +185,7 @@ class Checkpoints(Callback):
             self.best_merit, self.best_epoch, self.n_worse = pl_module.merit, pl_module.epochs_trained, 0
             if trainer.is_global_zero:
                 self.package_hash = self.package.write(pl_module)
-        if 0 < self.patience <= self.n_worse:
+        if 0 < self.data.patience <= self.n_worse:
             logger.info(f"no better weights in {self.n_worse} validations: training ends")
             raise Settled
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.compose import Schema, compose_schema, describe, group_file
-from asr.config import TokensConfig
+from asr.config import EngineConfig, TokensConfig
 from asr.config_checks import check_ranges
 from asr.errors import ConfigError
 from asr.option import leaves, option, show
@@ -65,9 +65,12 @@ class NgramConfig:
 
 
 @dataclass
-class LstmConfig:
+class LstmConfig(EngineConfig):
     """An LSTM over words or pieces of words, trained by truncated backpropagation through time."""
 
+    precision: str = option(
+        "auto", "auto is bfloat16 mixed precision where the processor has it", choices=("auto", "float32", "bfloat16")
+    )
     kind: str = option("lstm", "kind of model", choices=("lstm",))
     unit: str = option(
         "word", "what it reads and writes; subword is pieces of words (byte-pair encoding)", choices=("word", "subword")
@@ -109,14 +112,6 @@ class LstmConfig:
     patience: int = option(
         4, "training ends after so many measurements without an improvement; 0 never ends it", low=0, high=1000000
     )
-    checkpoint_minutes: float = option(
-        10.0, "time between two checkpoints; 0 writes one only when training is stopped", unit="min", low=0.0
-    )
-    accelerator: str = option("auto", "where to train", choices=("auto", "cpu", "gpu"))
-    precision: str = option(
-        "auto", "auto is bfloat16 mixed precision where the processor has it", choices=("auto", "float32", "bfloat16")
-    )
-    threads: int = option(0, "CPU threads; 0 leaves torch's default", low=0, high=4096)
 
 
 @dataclass

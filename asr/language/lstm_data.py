@@ -1,4 +1,4 @@
-"""Training text as indices of units: encoding, shuffled streams, windows for truncated backpropagation through time."""
+"""Training text as indices of units: encoding, shuffled streams."""
 
 from __future__ import annotations
 
@@ -79,17 +79,3 @@ def encode(sentences: Iterable[Sequence[str]], n_sentences: int, units: Units, v
             offsets.append(len(values))
             progress.advance(1)
     return Tokens(np.frombuffer(values, dtype=np.int32), np.frombuffer(offsets, dtype=np.int64))
-
-
-def as_rows(stream: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a stream into rows that are read side by side.
-
-    Returns
-    -------
-    inputs, targets
-        ``(row, step)``: each target is what follows its input in the stream. Less than a step of all rows is left out.
-    """
-    n_steps = (len(stream) - 1) // rows
-    inputs = stream[: rows * n_steps].reshape(rows, n_steps)
-    targets = stream[1 : rows * n_steps + 1].reshape(rows, n_steps)
-    return inputs, targets

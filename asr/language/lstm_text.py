@@ -53,9 +53,9 @@ class TrainingText:
         return digest.hexdigest()[:16]
 
     @property
-    def dev_hash(self) -> str:
-        """Hexadecimal digits that change with the sentences to measure perplexity on."""
-        return hashlib.sha256("\n".join(map(" ".join, self.dev)).encode()).hexdigest()[:16]
+    def dev_hash(self) -> str | None:
+        """Hexadecimal digits that change with the sentences to measure perplexity on; None where there are none."""
+        return hashlib.sha256("\n".join(map(" ".join, self.dev)).encode()).hexdigest()[:16] if self.dev else None
 
 
 def read_training_text(config: LstmTraining, scratch: Path) -> TrainingText:
@@ -93,7 +93,7 @@ def read_training_text(config: LstmTraining, scratch: Path) -> TrainingText:
         f"{corpus.n_sentences:,} sentences, {corpus.n_words:,} words; {len(train.values):,} {units.name}s to train on, "
         f"{len(dev):,} sentences to measure on; vocabulary {len(vocabulary):,}, which covers {100 * coverage:.2f} %"
     )
-    if len(train.values) + len(train) < 2 * config.lm.rows:
+    if len(train.values) + len(train) < 2 * config.lm.rows * config.lm.devices:
         raise DataError(f"{len(train.values)} {units.name}s are too few for lm.rows={config.lm.rows}; lower it, or add text")
     return TrainingText(form, units, vocabulary, train, dev, corpus.n_sentences, corpus.n_words)
 

@@ -48,20 +48,15 @@ class Sampler:
         ``(unit,)`` occurrences in the training text.
     n
         Units drawn for each step, on average; less than there are.
-    seed
-        Decides what is drawn.
     """
 
-    def __init__(self, counts: torch.Tensor, n: int, seed: int) -> None:
-        self.generator = torch.Generator(counts.device).manual_seed(seed)
+    def __init__(self, counts: torch.Tensor, n: int) -> None:
         self.inclusion = inclusion_probabilities(counts, n)
 
-    def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Return indices of units and the logarithms of the probabilities with which they are drawn, ``(drawn,)`` each."""
-        size, device = len(self.inclusion), self.inclusion.device
-        drawn = (torch.rand(size, generator=self.generator, device=device, dtype=torch.float64) < self.inclusion).nonzero()[
-            :, 0
-        ]
+        self.inclusion = self.inclusion.to(device)
+        drawn = (torch.rand(len(self.inclusion), device=device, dtype=torch.float64) < self.inclusion).nonzero()[:, 0]
         return drawn, self.inclusion[drawn].log().float()
 
 

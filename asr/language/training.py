@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from asr.language.config import LstmTraining, NgramTraining
-from asr.output import log_handler
+from asr.output import showing_messages
 
 
 def train_language_model(config: NgramTraining | LstmTraining) -> int:
@@ -32,16 +31,15 @@ def train_language_model(config: NgramTraining | LstmTraining) -> int:
     Failure
         It could not be completed.
     """
-    with _logging():
-        if isinstance(config, NgramTraining):
-            from asr.language.ngram_training import train_ngram
+    if isinstance(config, NgramTraining):
+        from asr.language.ngram_training import train_ngram
 
-            with _ended_by_sigterm():
-                train_ngram(config)
-            return 0
-        from asr.language.lstm_training import train_lstm
+        with showing_messages(), _ended_by_sigterm():
+            train_ngram(config)
+        return 0
+    from asr.language.lstm_training import train_lstm
 
-        return train_lstm(config)
+    return train_lstm(config)
 
 
 @contextmanager
@@ -56,17 +54,3 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _logging() -> Iterator[None]:
-    """Show messages as plain lines on standard output."""
-    root = logging.getLogger("asr")
-    handler = log_handler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)

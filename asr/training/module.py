@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from asr.data.augment import SpecAugment
 from asr.data.batch import Batch
 from asr.decoding import build_decoder
 from asr.engine.module import TrainingModule
+from asr.engine.processes import gather
 from asr.errors import Failure
 from asr.model.acoustic import SpeechModel, build_head
 from asr.model.norm import LockedDropout
@@ -254,7 +256,7 @@ class SpeechModule(TrainingModule):
     def validation_line(self) -> str:
         metrics = self.trainer.callback_metrics
         return (
-            f"train loss {self.mean_loss():.3f}, dev loss {metrics['dev/loss']:.3f}, dev WER {metrics['dev/wer']:.2%}, "
+            f"train loss {fmean(self.losses):.3f}, dev loss {metrics['dev/loss']:.3f}, dev WER {metrics['dev/wer']:.2%}, "
             f"dev CER {metrics['dev/cer']:.2%}"
         )
 
@@ -270,15 +272,6 @@ class SpeechModule(TrainingModule):
         experiment = getattr(self.logger, "experiment", None)
         if experiment is not None and hasattr(experiment, "add_text"):
             experiment.add_text("dev/samples", "    " + "\n    ".join(lines), self.global_step)
-
-
-def gather(validation: Validation, world_size: int) -> Sequence[Validation]:
-    """Return the validations of all processes."""
-    if world_size == 1:
-        return [validation]
-    gathered: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(gathered, validation)
-    return gathered
 
 
 def merge(validations: Sequence[Validation]) -> Validation:

@@ -33,7 +33,7 @@ TERMS = Terms(
     ),
     by_content=frozenset({"corpus.train", "corpus.dev", "corpus.manifests"}),
     validation="decoding",
-    epochs="trainer.epochs",
+    section="trainer",
     data="other utterances than corpus.train names now (ids, lengths or texts differ): give it those back, or {elsewhere}; "
     "trainer.pretrained={folder}/package begins a new run with its weights",
     elsewhere="choose another folder with output=... (or name=...)",

@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,8 @@ from asr.config import Config
 from asr.data.batches import evaluation_loader, longest_batch
 from asr.data.manifest import read_manifest, transcript
 from asr.engine.checkpoint import LAST
-from asr.engine.progress import show_time
-from asr.engine.resume import RunRecord, find_checkpoint
+from asr.engine.display import show_time
+from asr.engine.resume import find_checkpoint
 from asr.engine.run import LOG, Run, choose_precision, is_main, logging_to, set_up_torch, uses_gpu
 from asr.engine.saving import Checkpoints
 from asr.errors import ConfigError
@@ -91,12 +90,10 @@ def train(config: Config) -> int:
         if pretrained is not None:
             start_from(module, pretrained)
         announce(config, data, module, precision)
-        digest = None if dev is None else corpus_digest(dev)
-        record = RunRecord(asdict(config), corpus_digest(cuts), digest, precision, data.epoch_batches)
         package = SpeechPackage(folder / PACKAGE, config)
-        checkpoints = Checkpoints(folder, package, config.trainer.checkpoint_minutes, has_dev=dev is not None)
+        digests = corpus_digest(cuts), None if dev is None else corpus_digest(dev)
         run = Run(
-            *(folder, config, config.trainer, record, module, data, checkpoints, TERMS, checkpoint),
+            *(folder, config, TERMS, module, data, package, digests, checkpoint),
             callbacks=[GradientFlow(folder)] if config.trainer.gradient_flow else [],
             check_val_every_n_epoch=config.trainer.validate_every,
             deterministic=config.trainer.deterministic and not data.on_gpu,
@@ -108,8 +105,8 @@ def train(config: Config) -> int:
         module.trial_batch = longest_batch(data.train, config)
         if (code := run.train()) or not is_main():
             return code
-        facts = write_result(folder / RESULT, module, checkpoints)
-        best = f"dev WER {facts['dev_wer']:.2%} in epoch {facts['best_epoch']}" if checkpoints.best_epoch else "last weights"
+        facts = write_result(folder / RESULT, module, run.checkpoints)
+        best = "last weights" if facts["dev_wer"] is None else f"dev WER {facts['dev_wer']:.2%} in epoch {facts['best_epoch']}"
         logger.info(f"done in {show_time(time.monotonic() - start)}: {best}; model package {folder / PACKAGE}")
         return 0
 

@@ -20,11 +20,10 @@ from beeps import small_config, write_corpus
 from asr.config import Config
 from asr.engine import checkpoint
 from asr.engine.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
+from asr.engine.module import TrainingModule
 from asr.language.config import LstmTraining, compose_training
-from asr.language.lstm_step import Stepper
 from asr.language.lstm_training import train_lstm
 from asr.training import train
-from asr.training.module import SpeechModule
 from fuzzing.audio import MUTATIONS
 from fuzzing.kind import Mutant
 from fuzzing.watched import Handle, Silent
@@ -59,7 +58,7 @@ class Fuzzed:
             run_to_end(config, whole)
             self.expected[group] = next(whole.glob("**/model.safetensors"))
             for step in STOPS[group]:
-                with stopping(group, step):
+                with stopping(step):
                     run_to_end(config, self.originals / group)
 
     def load(self) -> Handle:
@@ -122,17 +121,16 @@ STOPS: dict[str, tuple[int, int]] = {"train": (11, 13), "lm": (40, 45)}
 
 
 @contextmanager
-def stopping(group: str, step: int) -> Any:
+def stopping(step: int) -> Any:
     """Ask a training to stop in a step."""
-    where, name = (SpeechModule, "training_step") if group == "train" else (Stepper, "step")
-    original: Callable[..., Any] = getattr(where, name)
+    original = TrainingModule.on_train_batch_start
 
-    def stop(self: Any, *args: Any) -> Any:
-        if (self.global_step if group == "train" else self.n_steps) + 1 == step:
+    def stop(self: TrainingModule, batch: Any, batch_idx: int) -> None:
+        if self.global_step + 1 == step:
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, *args)
+        original(self, batch, batch_idx)
 
-    with patch.object(where, name, stop):
+    with patch.object(TrainingModule, "on_train_batch_start", stop):
         yield
 
 

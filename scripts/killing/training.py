@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 from asr.config import Config
-from asr.config_mapping import from_mapping
+from asr.config_mapping import from_mapping, read_mapping
 from asr.engine.module import TrainingModule
 from asr.engine.saving import Checkpoints
+from asr.language.config import LstmTraining
+from asr.language.lstm_training import train_lstm
 from asr.training import train
+
+AnyConfig: TypeAlias = Config | LstmTraining
 
 STEP = b"."
 SAVED = b"s"
@@ -38,12 +42,14 @@ def report_to(pipe: int) -> None:
     Checkpoints.save_last = reported_save  # type: ignore[method-assign]
 
 
-def run(config: Config, pipe: int | None) -> int:
+def run(config: AnyConfig, pipe: int | None) -> int:
     """Train, and return the exit code."""
     if pipe is not None and os.environ.get("LOCAL_RANK", "0") == "0":
         report_to(pipe)
-    return train(config)
+    return train(config) if isinstance(config, Config) else train_lstm(config)
 
 
 if __name__ == "__main__":  # of two processes: Lightning starts the second with the same command
-    sys.exit(run(from_mapping(yaml.safe_load(Path(sys.argv[1]).read_text())), int(sys.argv[2]) if sys.argv[2] else None))
+    settings = yaml.safe_load(Path(sys.argv[1]).read_text())
+    found = read_mapping(settings, LstmTraining) if "lm" in settings else from_mapping(settings)
+    sys.exit(run(found, int(sys.argv[2]) if sys.argv[2] else None))

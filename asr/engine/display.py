@@ -1,4 +1,4 @@
-"""What a person watching a run sees: a bar on a terminal, plain lines in a log."""
+"""What a person watching a run sees: a line that renews itself on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from datetime import timedelta
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from tqdm import tqdm
 
 from asr.engine.module import TrainingModule
+from asr.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def show_time(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-class Progress(Callback):
+class Display(Callback):
     """Show how training fares, how fast it is, and the time left.
 
     Parameters
@@ -40,11 +40,12 @@ class Progress(Callback):
         self.kind = ("bar" if sys.stderr.isatty() else "plain") if kind == "auto" else kind
         self.epochs = epochs
         self.epoch_batches = epoch_batches
-        self.bar: Any = None
+        self.bar = Progress("training", epochs * epoch_batches, "steps", in_logs=False)
         self.steps_here = 0
         self.train_s = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.bar.resume(trainer.global_step)
         self.start_epoch()  # an epoch that is resumed in its middle has no on_train_epoch_start
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -52,7 +53,6 @@ class Progress(Callback):
 
     def start_epoch(self) -> None:
         """Start the clocks of an epoch."""
-        self.close()
         self.epoch_start = self.shown = self.batch_end = time.monotonic()
         self.epoch_train_s = 0.0
 
@@ -70,25 +70,22 @@ class Progress(Callback):
             return
         epoch = f"epoch {trainer.current_epoch + 1}/{self.epochs}"
         if self.kind == "bar":
-            if self.bar is None:
-                self.bar = tqdm(total=self.epoch_batches, desc=epoch, leave=False)
-            self.bar.set_postfix_str(self.describe(trainer, pl_module), refresh=False)
-            self.bar.update(batch_idx + 1 - self.bar.n)  # a resumed epoch begins in its middle
+            self.bar.label = f"{epoch} {self.rate(trainer, pl_module)} {pl_module.training_line()}"  # the end may be cut
+            self.bar.advance(1)
         elif now - self.shown > PLAIN_INTERVAL_S:
             self.shown = now
-            logger.info(f"{epoch} batch {batch_idx + 1}/{self.epoch_batches} {self.describe(trainer, pl_module)}")
-
-    def describe(self, trainer: Trainer, module: TrainingModule) -> str:
-        """Return the newest figures in one line."""
-        left = self.train_s / self.steps_here * max(0, self.epochs * self.epoch_batches - trainer.global_step)
-        return f"{module.training_line()} {self.rate(trainer, module)}, {show_time(left)} left"
+            left = self.train_s / self.steps_here * max(0, self.epochs * self.epoch_batches - trainer.global_step)
+            logger.info(
+                f"{epoch} batch {batch_idx + 1}/{self.epoch_batches} {pl_module.training_line()} "
+                f"{self.rate(trainer, pl_module)}, {show_time(left)} left"
+            )
 
     def rate(self, trainer: Trainer, module: TrainingModule) -> str:
         """Return how fast this epoch is trained, by all processes."""
         return module.rate.format(module.amount * trainer.world_size / max(1e-9, self.epoch_train_s))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.close()
+        self.bar.clear()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -101,11 +98,8 @@ class Progress(Callback):
                 f"{show_time(self.batch_end - self.epoch_start)}, trained at {self.rate(trainer, pl_module)}"
             )
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.close()
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.bar.clear()
 
-    def close(self) -> None:
-        """End the bar of this epoch."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.bar.clear()
