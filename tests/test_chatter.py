@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -99,6 +101,19 @@ def test_a_damaged_mp3_is_read_without_a_word(tmp_path: Path, capfd: pytest.Capt
         with suppress(AudioError):
             probe_audio(path)
         assert capfd.readouterr().err == ""
+
+
+def test_a_damaged_wav_of_mp3_is_read_without_a_word(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sound = io.BytesIO()
+    soundfile.write(sound, spoken(4.0), 16000, format="MP3")
+    layer_iii = struct.pack("<4sIHHIIHHHHIHHH", b"fmt ", 30, 0x55, 1, 16000, 4000, 1, 0, 12, 1, 2, 144, 1, 0)
+    chunks = layer_iii + struct.pack("<4sII4sI", b"fact", 4, 64000, b"data", len(sound.getvalue())) + sound.getvalue()
+    content = bytearray(struct.pack("<4sI4s", b"RIFF", 4 + len(chunks), b"WAVE") + chunks)
+    for place in np.random.default_rng(0).integers(2000, len(content), 30):
+        content[place] ^= 16
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(load_audio(tmp_path / "a.wav", 16000)) == 64000
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("ending", "n_redirections"), [("wav", 0), ("flac", 0), ("ogg", 0), ("mp3", 2)])

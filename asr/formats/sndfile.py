@@ -23,7 +23,8 @@ _BYTES_CORRECTED = re.compile(
 )
 _FRAMES_CORRECTED = re.compile(r"Calculated frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
 _SAMPLE_COUNT = re.compile(rb"^sample_count -i (\d+)", re.MULTILINE)
-_SILENT = (b"RIFF", b"fLaC", b"OggS")  # what libmpg123 is never asked to read begins so
+# How a file begins that libmpg123 is never asked to read: a wav names its codec, which is MPEG's layer III in very few.
+_SILENT = re.compile(rb"fLaC|OggS|RIFF....WAVEfmt ....(?!\x55\0)", re.DOTALL)
 _CUT_OFF = ("file seems to be truncated", "seems to be a truncated file")
 
 
@@ -46,7 +47,7 @@ class SoundFile:
         self.n_samples: int = audio.frames
         self._audio = audio
         self._file = file
-        self._chatty = audio.format == "MP3"
+        self._chatty = audio.subtype.startswith("MPEG")
         self._opening: ExitStack | None = opening
 
     def close(self) -> None:
@@ -108,7 +109,7 @@ def open_soundfile(file: GuardedFile, reading: Reading) -> tuple[SoundFile | Non
     import soundfile
 
     with ExitStack() as opening:
-        opening.enter_context(_at_work(chatty=not file.read(4).startswith(_SILENT)))
+        opening.enter_context(_at_work(chatty=_SILENT.match(file.read(22)) is None))
         file.seek(0)
         try:
             # What is in the file counts, not its name: one that ends in .raw would be taken for bare samples.
