@@ -120,7 +120,22 @@ class TestRecogniser:
         transcript = recogniser.transcribe({"path": str(tmp_path / "a.wav"), "bytes": None})
         assert (transcript.file, transcript.text) == (str(tmp_path / "a.wav"), expected.text)
 
-    @pytest.mark.parametrize("one", ["talk.mp3", Path("talk.mp3"), b"RIFF", {"array": [0.0], "sampling_rate": RATE}])
+    @pytest.mark.parametrize(
+        "one",
+        [
+            "talk.mp3",
+            Path("talk.mp3"),
+            b"RIFF",
+            {"array": [0.0], "sampling_rate": RATE},
+            io.BytesIO(b"RIFF\nWAVE\n"),
+            np.zeros(RATE, np.float32),
+            torch.zeros(RATE),
+            np.float32(0),
+            [0.0, 0.5],
+            [0, 1],
+            (RATE, np.zeros(RATE)),
+        ],
+    )
     def test_one_recording_is_not_several(self, recogniser: Recogniser, one: Any) -> None:
         with pytest.raises(ConfigError, match=r"expected several recordings, got one .*; put it into a list"):
             list(recogniser.transcribe_many(one))

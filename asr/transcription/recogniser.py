@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, BinaryIO
@@ -158,7 +159,7 @@ class Recogniser:
         Transcript or AudioError
             One for each source, in order, as soon as it is ready: the error, not raised, of one that holds no usable audio.
         """
-        if isinstance(sources, (str, os.PathLike, Mapping, *_BYTES)):  # each letter of a path would be taken for one
+        if _is_one(sources):
             raise ConfigError(
                 f"transcribe_many: expected several recordings, got one {type(sources).__name__}; put it into a list"
             )
@@ -381,6 +382,15 @@ def _spoken(start_s: float, end_s: float, words: tuple[Word, ...]) -> Segment:
 
 def _later(word: Word, seconds: float) -> Word:
     return dataclasses.replace(word, start_s=word.start_s + seconds, end_s=word.end_s + seconds)
+
+
+def _is_one(sources: Any) -> bool:
+    """Say whether what should be several recordings is one: its letters, lines or samples would each be taken for one."""
+    if isinstance(sources, (str, os.PathLike, Mapping, *_BYTES)) or hasattr(sources, "read"):
+        return True
+    if hasattr(sources, "ndim"):
+        return bool(sources.ndim < 2)
+    return isinstance(sources, Sequence) and any(isinstance(source, Real) for source in sources)
 
 
 def _name(source: Any) -> str:
