@@ -93,7 +93,7 @@ def prepare_table(
                 f"{name!r} names a part, but the parts of a table with held-out rows are train and dev; name the corpus"
             )
         path = path.with_name("train.jsonl.gz")
-    rows = list(_read_table(file, delimiter))
+    rows = list(_read_table(file, delimiter, columns))
     if not rows:
         raise DataError(f"{file}: the table is empty; expected one utterance a row")
     columns = _check_columns(file, columns, list(dict.fromkeys(key for _, row in rows for key in row)))
@@ -188,13 +188,13 @@ def _read_text(file: Path) -> str:
         raise DataError(f"{file}: cannot be read: {error.strerror or error}") from None
 
 
-def _read_table(file: Path, delimiter: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_table(file: Path, delimiter: str | None, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number of a row's line in the file, and the row."""
     suffix = file.suffix.lower()
     if suffix == ".jsonl" and delimiter is None:
         yield from _read_jsonl(file)
     elif suffix in _DELIMITERS:
-        yield from _read_delimited(file, delimiter or _DELIMITERS[suffix])
+        yield from _read_delimited(file, delimiter or _DELIMITERS[suffix], columns)
     elif suffix == ".jsonl":
         raise DataError(f"{file}: nothing divides the columns of .jsonl; leave out --delimiter")
     else:
@@ -214,16 +214,17 @@ def _read_jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield line_number, row
 
 
-def _read_delimited(file: Path, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_delimited(file: Path, delimiter: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
     # In tab-separated files a quotation mark is text; in comma-separated ones it may enclose commas and line ends.
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     reader = csv.reader(io.StringIO(_read_text(file), newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        if len(header) == 1 and (other := next((mark for mark in _OTHER_DELIMITERS if mark in header[0]), "")):
+        if other := _other_delimiter(header, delimiter, {columns.audio, columns.text}):
+            found = f"one column, {header[0]!r}" if len(header) == 1 else f"the columns {', '.join(map(repr, header))}"
             raise DataError(
-                f"{file}: has one column, {header[0]!r}, as {delimiter!r} divides those of {file.suffix}; if {other!r} divides "
-                f"these, give --delimiter {_NAMES.get(other, repr(other))}"
+                f"{file}: has {found}, as {delimiter!r} divides those of {file.suffix}; if {other!r} divides these, "
+                f"give --delimiter {_NAMES.get(other, repr(other))}"
             )
         repeated = next((name for name in header if header.count(name) > 1), None)
         if repeated is not None:
@@ -236,6 +237,19 @@ def _read_delimited(file: Path, delimiter: str) -> Iterator[tuple[int, dict[str,
             yield reader.line_num, dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise DataError(f"{file}, row {reader.line_num}: is malformed: {error}") from None
+
+
+def _other_delimiter(header: list[str], delimiter: str, wanted: set[str]) -> str:
+    """Return what seems to divide the columns of a header that lacks wanted ones; empty where nothing does."""
+    if not header or wanted.issubset(header):
+        return ""
+
+    def worth(names: list[str]) -> tuple[int, int]:
+        return len(wanted.intersection(names)), len(names)
+
+    divided = {mark: [name.strip() for name in delimiter.join(header).split(mark)] for mark in _OTHER_DELIMITERS}
+    mark = max(divided, key=lambda mark: worth(divided[mark]))
+    return mark if worth(divided[mark]) > worth(header) else ""
 
 
 def _check_columns(file: Path, columns: Columns, present: list[str]) -> Columns:
