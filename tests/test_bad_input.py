@@ -282,7 +282,7 @@ BAD_TABLES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "empty": (b"", ("the table is empty",)),
     "header alone": (b"audio,text\n", ("the table is empty", "expected one utterance a row")),
     "other columns": (b"path,txt\ngood.wav,a\n", ("no column 'audio'", "'path', 'txt'", "--audio-column")),
-    "mistyped column": (b"audio,texts\ngood.wav,a\n", ("no column 'text'", "did you mean 'texts'?", "--text-column")),
+    "mistyped column": (b"audio,texts\ngood.wav,a\n", ("no column 'text'", "Did you mean texts?", "--text-column")),
     "column twice": (b"audio,audio,text\ngood.wav,u0.wav,a\n", ("two columns are called 'audio'",)),
     "not UTF-8": (b"audio,text\ngood.wav,na\xefve\n", ("line 2: is not UTF-8 text (byte 0xef)", "convert it")),
     "too many cells": (b"audio,text\ngood.wav,a,b\n", ("row 2: has 3 columns, the header has 2",)),

@@ -179,5 +179,5 @@ def test_official_part_from_a_mirror(server: Server, tmp_path: Path, monkeypatch
     assert server.ranges == [None]
     assert (folder / "dev-clean-2" / "1" / "2" / "1-2.trans.txt").read_bytes() == b"1-2-0000 A"
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["1-2.trans.txt", "SPEAKERS.TXT"]
-    with pytest.raises(DataError, match=r"'dev-clean-3' cannot be downloaded .did you mean dev-clean-2"):
+    with pytest.raises(DataError, match=r"'dev-clean-3' cannot be downloaded\. Did you mean dev-clean-2\?"):
         librispeech.download_part("dev-clean-3", folder, server.url)

@@ -112,7 +112,7 @@ def test_stretches_of_a_recording(folder: Path) -> None:
         ("t.csv", "audio,more;less\ntone.wav,one;x\n", "no column 'text'"),
         ("t.csv", "audio\ttext\ntone.wav\tone\n", "',' divides those of .csv; if .* --delimiter tab"),
         ("t.tsv", "audio,text\ntone.wav,one\n", "--delimiter ','"),
-        ("t.csv", "audoi,text\ntone.wav,one\n", "no column 'audio'; did you mean 'audoi'.*--audio-column"),
+        ("t.csv", "audoi,text\ntone.wav,one\n", r"no column 'audio'. Did you mean audoi\?.*--audio-column"),
         ("t.csv", "audio,transcript\ntone.wav,one\n", "no column 'text'.*'audio', 'transcript'"),
         ("t.csv", "audio,text\ntone.wav,one,two\n", "row 2: has 3 columns, the header has 2"),
         ("t.csv", 'audio,text\ntone.wav,"one\n', "row 2: is malformed"),

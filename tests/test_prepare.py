@@ -54,7 +54,7 @@ def test_librispeech_layout(corpus: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_librispeech_faults(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no such part of LibriSpeech .did you mean dev-x"):
+    with pytest.raises(DataError, match=r"no such part of LibriSpeech\. Did you mean dev-x\?"):
         prepare_part("dev-y", corpus, tmp_path / "m")
     with pytest.raises(DataError, match="add --download"):
         prepare_part("test-clean", tmp_path / "nowhere", tmp_path / "m")

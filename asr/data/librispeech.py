@@ -6,7 +6,6 @@ format. ``SPEAKERS.TXT`` beside the parts gives the speakers' gender.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from asr.audio_folder import AUDIO_ENDINGS, find_audio
 from asr.data.download import download, unpack_tar
 from asr.data.validate import PartSummary, Utterance, write_part
 from asr.errors import DataError
+from asr.option import nearest
 from asr.progress import Progress
 
 OFFICIAL_URL = "https://www.openslr.org/resources"
@@ -49,7 +49,7 @@ def download_part(part: str, folder: Path, mirror: str = OFFICIAL_URL) -> Path:
         The part is not an official one, or what was fetched has the wrong checksum.
     """
     if part not in ARCHIVES:
-        raise DataError(f"{part!r} cannot be downloaded{_nearest(part, list(ARCHIVES))}; official parts: {', '.join(ARCHIVES)}")
+        raise DataError(f"{part!r} cannot be downloaded.{nearest(part, ARCHIVES)} Official parts: {', '.join(ARCHIVES)}")
     target = folder / part
     if target.is_dir():
         return target
@@ -85,9 +85,9 @@ def prepare_part(
     root = folder / part
     if not root.is_dir() or part in ("", ".", ".."):
         parts = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-        there = f"parts there: {', '.join(parts)}" if parts else f"{folder} holds no parts"
+        there = f"Parts there: {', '.join(parts)}" if parts else f"{folder} holds no parts"
         offer = "; add --download to fetch it" if part in ARCHIVES else ""
-        raise DataError(f"{root}: no such part of LibriSpeech{_nearest(part, parts)}; {there}{offer}")
+        raise DataError(f"{root}: no such part of LibriSpeech.{nearest(part, parts)} {there}{offer}")
     transcripts = sorted(root.rglob("*.trans.txt"))
     if not transcripts:
         raise DataError(f"{root}: holds no transcripts; expected <speaker>/<chapter>/<speaker>-<chapter>.trans.txt")
@@ -97,11 +97,6 @@ def prepare_part(
     notices = [f"{len(spare)} recordings have no transcript, such as {min(spare)}"] if spare else []
     path = manifests / "librispeech" / f"{part}.jsonl.gz"
     return write_part(utterances, path, notices, skip_invalid=skip_invalid, decode=decode, n_threads=n_threads)
-
-
-def _nearest(name: str, names: list[str]) -> str:
-    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f" (did you mean {matches[0]}?)" if matches else ""
 
 
 def _read_genders(path: Path) -> dict[str, str]:

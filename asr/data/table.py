@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import re
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from asr.data.hold_out import hold_out
 from asr.data.validate import PartSummary, Utterance, write_part
 from asr.errors import DataError
+from asr.option import nearest
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OTHER_DELIMITERS = (";", "\t", "|", ",")
@@ -260,10 +260,8 @@ def _check_columns(file: Path, columns: Columns, present: list[str]) -> Columns:
             chosen[optional] = optional
     for role, column in chosen.items():
         if column is not None and column not in present:
-            nearest = difflib.get_close_matches(column, present, n=1, cutoff=0.4)
-            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
             raise DataError(
-                f"{file}: has no column {column!r}; {hint}there are: {', '.join(map(repr, present))}. "
+                f"{file}: has no column {column!r}.{nearest(column, present)} There are: {', '.join(map(repr, present))}. "
                 f"Name it with --{role}-column"
             )
     return Columns(**chosen)
