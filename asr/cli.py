@@ -14,10 +14,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from asr.errors import (
+    INTERRUPTED,
+    LEFT_OUT,
     WRONG_PATH,
     AsrError,
     AudioError,
     ConfigError,
+    Failure,
     OutOfMemory,
     StorageError,
     UserError,
@@ -42,9 +45,9 @@ COMMANDS = {
 """Command names with their summaries; each is a module of :mod:`asr.commands` with the same DESCRIPTION."""
 
 EXIT_CODES = (
-    "exit codes: 0 done; 1 failed; 2 something given cannot be used; 3 done, but something had to be left out; 130 interrupted"
+    f"exit codes: 0 done; {Failure.exit_code} failed; {UserError.exit_code} something given cannot be used; "
+    f"{LEFT_OUT} done, but something had to be left out; {INTERRUPTED} interrupted"
 )
-INTERRUPTED = 130
 _STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO})
 
 
@@ -146,7 +149,7 @@ def _guard(name: str, command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return _report(name, "interrupted", INTERRUPTED)
     except BrokenPipeError:
-        return 1
+        return Failure.exit_code
     except Exception as error:
         # A library may have made something else of Ctrl-C; nothing that was given is at fault then.
         if isinstance(error, UserError) and any(isinstance(link, KeyboardInterrupt) for link in chain(error)):
@@ -156,7 +159,7 @@ def _guard(name: str, command: Callable[[], int]) -> int:
             return _report(name, known, known.exit_code)
         traceback.print_exc()
         print(f"{name}: this is a fault in asr, not in what you gave it; please report it", file=sys.stderr)
-        return 1
+        return Failure.exit_code
 
 
 def _known(error: Exception) -> AsrError | None:

@@ -14,6 +14,9 @@ from typing import Any
 from asr.errors import ConfigError
 from asr.option import Option, leaves, option
 
+MANIFESTS = "data/manifests"
+"""Where manifests are, unless another folder is named."""
+
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000)
 """Sample rates (Hz) at which ``augment.mp3_kbps`` can be used."""
 
@@ -25,7 +28,7 @@ TELEPHONE_RATE = 8000
 class CorpusConfig:
     """Which prepared manifests are used for what."""
 
-    manifests: str = option("data/manifests", "folder that `asr prepare` wrote its manifests to")
+    manifests: str = option(MANIFESTS, "folder that `asr prepare` wrote its manifests to")
     train: list[str] = option([], "manifests to train on: names below the folder, such as librispeech/train-clean-5, or paths")
     dev: list[str] = option([], "manifests to choose checkpoints and tune on")
 

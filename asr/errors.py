@@ -25,6 +25,9 @@ from collections.abc import Iterator
 LEFT_OUT = 3
 """Exit code of a command that is done, but had to leave out something of what it was given."""
 
+INTERRUPTED = 130
+"""Exit code of what the user stopped: 128 and the number of SIGINT, as shells have it."""
+
 WRONG_PATH = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP})
 """Numbers of the system's errors that come of a path which cannot be, not of the disk."""
 

@@ -25,8 +25,7 @@ import yaml
 
 from asr.cli import main
 from asr.engine.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
-from asr.engine.run import INTERRUPTED
-from asr.errors import ConfigError, DataError, PackageError, TrainingDiverged
+from asr.errors import INTERRUPTED, ConfigError, DataError, PackageError, TrainingDiverged
 from asr.files import locked
 from asr.language import load_language_model
 from asr.language.config import LstmTraining, compose_training

@@ -8,6 +8,7 @@ import sys
 from asr.commands.arguments import add_device, add_threads, use_threads
 from asr.commands.numbers import file_path, per_cent, seconds
 from asr.commands.overrides import add_decoding, add_hot_words, given_overrides, is_override, with_overrides
+from asr.config import MANIFESTS
 from asr.data.manifest import manifest_stems
 from asr.errors import LEFT_OUT, ConfigError, Failure
 from asr.shipped import find_model
@@ -24,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MANIFEST",
         help="names such as librispeech/dev-clean, or paths; and settings of the decoder, such as decoding.kind=greedy",
     )
-    parser.add_argument(
-        "--manifests", dest="folder", metavar="DIR", default="data/manifests", help="their folder (%(default)s)"
-    )
+    parser.add_argument("--manifests", dest="folder", metavar="DIR", default=MANIFESTS, help="their folder (%(default)s)")
     parser.add_argument(
         "--batch-seconds", type=seconds, default=160.0, metavar="S", help="audio recognised at once (%(default)g s)"
     )

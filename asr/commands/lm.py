@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asr.commands.numbers import file_path
+from asr.config import MANIFESTS
 from asr.errors import ConfigError, DataError
 from asr.output import print_utf8
 
@@ -86,7 +87,7 @@ def _add_score(actions: Actions) -> None:
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="text files (plain, .xz, .gz, .bz2) or manifests")
     parser.add_argument("--compare", metavar="MODEL2", help="a second model on the same texts, with the difference")
     parser.add_argument("--text-ids", action="store_true", help="lines of the texts begin with an id")
-    parser.add_argument("--manifests", metavar="DIR", default="data/manifests", help="their folder (%(default)s)")
+    parser.add_argument("--manifests", metavar="DIR", default=MANIFESTS, help="their folder (%(default)s)")
     parser.add_argument("--device", default="cpu", help="where an LSTM runs: cpu (default), cuda, ...")
 
 

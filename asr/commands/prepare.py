@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.commands.numbers import file_path, hours, positive, seconds, threads
-from asr.errors import LEFT_OUT
+from asr.config import MANIFESTS
+from asr.errors import LEFT_OUT, UserError
 
 if TYPE_CHECKING:
     from asr.data.validate import PartSummary
 
 DESCRIPTION = "check recordings and transcripts, and write the manifests that the other commands read"
-_EPILOG = f"Exit code: 0 if every row was used, 2 if one is wrong, {LEFT_OUT} if --skip-invalid left rows out."
+_WRONG = UserError.exit_code
+_EPILOG = f"Exit code: 0 if every row was used, {_WRONG} if one is wrong, {LEFT_OUT} if --skip-invalid left rows out."
 
 _VOICES = """\
 synthesisers (--voices):
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_corpus(corpora: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
     parser = corpora.add_parser(name, help=text, description=text, epilog=_EPILOG)
-    parser.add_argument("--manifests", type=file_path, default=Path("data/manifests"), help="folder to write to (%(default)s)")
+    parser.add_argument("--manifests", type=file_path, default=Path(MANIFESTS), help="folder to write to (%(default)s)")
     parser.add_argument(
         "--skip-invalid", action="store_true", help="leave wrong rows out and list them in PART.rejected.jsonl; otherwise stop"
     )

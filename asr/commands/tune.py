@@ -8,11 +8,11 @@ import sys
 from asr.commands.arguments import add_device
 from asr.commands.numbers import file_path, gib, index, positive, seconds
 from asr.commands.overrides import add_decoding, given_overrides, is_override, with_overrides
-from asr.errors import LEFT_OUT, ConfigError
+from asr.config import MANIFESTS
+from asr.errors import INTERRUPTED, LEFT_OUT, ConfigError
 from asr.shipped import find_model
 
 DESCRIPTION = "find the decoder's settings on a development set, and write them into the model package"
-_INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=file_path, metavar="DIR", help="write tuning.png and tuning.jsonl here, not to MODEL/tuning"
     )
-    parser.add_argument(
-        "--manifests", dest="folder", metavar="DIR", default="data/manifests", help="their folder (%(default)s)"
-    )
+    parser.add_argument("--manifests", dest="folder", metavar="DIR", default=MANIFESTS, help="their folder (%(default)s)")
     parser.add_argument(
         "--batch-seconds", type=seconds, default=160.0, metavar="S", help="audio recognised at once (%(default)g s)"
     )
@@ -106,5 +104,5 @@ def run(args: argparse.Namespace) -> int:
     if tuned.tuning.interrupted:
         kept = "the best so far was kept" if not args.dry_run else "the best so far is shown above"
         print(f"asr tune: interrupted after {len(tuned.tuning.trials)} trials; {kept}", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     return LEFT_OUT if tuned.posteriors.left_out else 0

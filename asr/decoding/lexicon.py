@@ -16,9 +16,9 @@ from asr.config import DecodingConfig
 from asr.errors import ConfigError
 from asr.language import LanguageModel, NgramModel, load_language_model
 from asr.text import Lexicon, Tokenizer
+from asr.text.tokenizer import BOUNDARY
 
 _LOG = logging.getLogger(__name__)
-_BOUNDARY = "|"
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ def token_names(model: LanguageModel, tokenizer: Tokenizer) -> list[str] | None:
     """
     names = list(tokenizer.token_names)
     if tokenizer.boundary is not None:
-        names[tokenizer.boundary] = _BOUNDARY
+        names[tokenizer.boundary] = BOUNDARY
     # A KenLM file from elsewhere does not say what its words are.
     is_bare = model.form is None
     fits = set(model.words) <= set(names)

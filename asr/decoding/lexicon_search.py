@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from asr.decoding.reading import Reading, Search, SearchOptions
-from asr.language.kenlm import open_kenlm
+from asr.language.kenlm import LOG_10, open_kenlm
 
 _LOG = logging.getLogger(__name__)
-_LN10 = math.log(10.0)
 # flashlight's trie keeps no more words than this with one spelling.
 _MOST_HOMOPHONES = 6
 _NEVER = -1e4
@@ -86,7 +85,7 @@ class LexiconSearch(Search):
             beam_size=options.beam,
             beam_size_token=(options.tokens or self._n_tokens) + 1,  # one place for the blank
             beam_threshold=options.threshold,
-            lm_weight=options.lm_weight * _LN10,
+            lm_weight=options.lm_weight * LOG_10,
             word_score=options.word_score,
             unk_score=-math.inf,
             sil_score=0.0,
@@ -120,7 +119,7 @@ class LexiconSearch(Search):
         # A boundary that opens the utterance or follows another says nothing.
         is_boundary = written[frames] == self._boundary
         frames = frames[~is_boundary | ~np.append(True, is_boundary[:-1])]
-        language = result.lmScore * _LN10
+        language = result.lmScore * LOG_10
         acoustic = score - options.lm_weight * language - options.word_score * len(labels)
         return Reading(
             tuple(written[frames].tolist()), tuple(frames.tolist()), tuple(labels.tolist()), acoustic, language, score

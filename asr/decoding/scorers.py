@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -11,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from asr.decoding.word_session import WordModel, WordReader
-from asr.language.kenlm import open_kenlm
+from asr.language.config import MAX_ORDER
+from asr.language.kenlm import LOG_10, open_kenlm
 
-_LN10 = math.log(10.0)
-# KenLM reads n-grams of this order at most; tokens further back change no score.
-_MAX_ORDER = 6
 _BEGIN = -1
 _MAX_REMEMBERED = 1 << 18
 
@@ -45,7 +42,7 @@ class NgramWords(WordModel):
         self.lm = open_kenlm(path, list(names))
         empty = self.lm.start(True)
         single = [label[0] for label in words[1:] if len(label) == 1]
-        known = [self.lm.score(empty, names[name])[1] * _LN10 for name in single if name not in strangers]
+        known = [self.lm.score(empty, names[name])[1] * LOG_10 for name in single if name not in strangers]
         rare = float(np.median(known)) if known else 0.0
         self.parts = [[(names[name], rare if name in strangers else None) for name in label] for label in words]
 
@@ -59,7 +56,7 @@ class NgramWords(WordModel):
     def _score(self, state: Any, part: tuple[int, float | None]) -> tuple[Any, float]:
         index, guess = part
         state, log10 = self.lm.score(state, index)
-        return state, log10 * _LN10 if guess is None else guess
+        return state, log10 * LOG_10 if guess is None else guess
 
     def reader(self) -> WordReader:
         return _NgramReader(self)
@@ -82,7 +79,7 @@ class _NgramReader(WordReader):
         return score
 
     def finish(self, contexts: Sequence[int]) -> list[float]:
-        return [self._model.lm.finish(self._states[context])[1] * _LN10 for context in contexts]
+        return [self._model.lm.finish(self._states[context])[1] * LOG_10 for context in contexts]
 
     def retain(self, contexts: Collection[int]) -> None:
         self._states = {context: state for context, state in self._states.items() if context in contexts}
@@ -150,7 +147,7 @@ class TokenSession:
 
     def _add(self, pair: tuple[int, int]) -> tuple[Any, float]:
         state, log10 = self._lm.score(self._states[pair[0]], pair[1])
-        self._known[pair] = (state, log10 * _LN10)
+        self._known[pair] = (state, log10 * LOG_10)
         return self._known[pair]
 
     def advance(self, contexts: Sequence[int], tokens: Sequence[int]) -> list[int]:
@@ -160,7 +157,7 @@ class TokenSession:
     def _advance(self, pair: tuple[int, int]) -> int:
         context, token = pair
         # One token more in front of a boundary, so that what came before it is known when its score is taken back.
-        kept = _MAX_ORDER if token == self._boundary else _MAX_ORDER - 1
+        kept = MAX_ORDER if token == self._boundary else MAX_ORDER - 1  # tokens further back change no score
         history = (*self._histories[context], token)[-kept:]
         if history not in self._contexts:
             self._contexts[history] = len(self._states)
@@ -182,5 +179,5 @@ class TokenSession:
         """Return the natural log-probability of the sentence's end after each context."""
         for context in contexts:
             if context not in self._finish:
-                self._finish[context] = self._lm.finish(self._states[context])[1] * _LN10
+                self._finish[context] = self._lm.finish(self._states[context])[1] * LOG_10
         return [self._finish[context] for context in contexts]

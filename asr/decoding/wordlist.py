@@ -16,10 +16,9 @@ from asr.decoding.scorers import NgramWords
 from asr.decoding.trie import Entry, closed_trie, open_trie
 from asr.decoding.vocabulary import Vocabulary
 from asr.decoding.word_session import Weighted
+from asr.language.units import UNKNOWN
 from asr.text import Tokenizer
 from asr.text.bpe import WORD_START
-
-_UNKNOWN = "<unk>"
 
 
 def free_vocabulary(config: DecodingConfig, tokenizer: Tokenizer) -> Vocabulary | None:
@@ -74,7 +73,7 @@ def word_vocabulary(
     for label, text in enumerate(words.texts, start=1):
         labels.setdefault(text, []).append(label)
     bonuses = np.zeros(1 + n_words)
-    names: list[tuple[str, ...]] = [(_UNKNOWN,), *((name,) for name in words.names)]
+    names: list[tuple[str, ...]] = [(UNKNOWN,), *((name,) for name in words.names)]
     new: list[HotWord] = []
     for word in hot:
         known = labels.get(word.words[0], []) if len(word.words) == 1 else []

@@ -25,14 +25,13 @@ from asr.engine.processes import failure_of_another, failure_of_worker, lost_ano
 from asr.engine.restoring import check_restorable
 from asr.engine.resume import SETTINGS, RunRecord, Terms, check_same_run
 from asr.engine.saving import CheckpointFiles, Checkpoints, Package, Settled, Stopped
-from asr.errors import AsrError, ConfigError, DataError, lacks_memory
+from asr.errors import INTERRUPTED, AsrError, ConfigError, DataError, lacks_memory
 from asr.files import replacing
 from asr.model.device import has_bfloat16
 from asr.output import showing_messages
 
 logger = logging.getLogger(__name__)
 
-INTERRUPTED = 130
 LOG = "train.log"
 """The messages of a run, in its output folder."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from asr.errors import AudioError
-from asr.formats.file import GuardedFile, Reading
+from asr.formats.file import TRUNCATED_SHARE, GuardedFile, Reading
 from asr.formats.links import is_placeholder
 from asr.formats.timeline import Timeline
 from asr.formats.tracks import choose_track
@@ -35,7 +35,6 @@ _UNKNOWN_PACKETS = 1 << 30  # FFmpeg writes this into an avi that goes into a pi
 _MATROSKA, _MATROSKA_HEAD = b"\x1a\x45\xdf\xa3", 1 << 14
 _MATROSKA_DURATION = (b"\x44\x89\x84", b"\x44\x89\x88")  # the element, and its length of 4 or 8 bytes
 _CONTAINER_ERR_S = 0.5
-_TRUNCATED_SHARE = 0.01
 _LEAST_TOLD_S = 0.5
 _MOST_TOLD = 3
 _SILENCE_S = 30.0  # at a time
@@ -181,7 +180,7 @@ class Container:
         present_s, whole = timeline.position_s - timeline.start_s, True
         if (promised_s := self.promised_s()) is not None:
             whole = self._reading.check_length(round(present_s * rate), round(promised_s * rate), rate, name)
-        elif (whole_s := self._whole_s()) and self._end_s()[1] < whole_s * (1 - _TRUNCATED_SHARE) - _CONTAINER_ERR_S:
+        elif (whole_s := self._whole_s()) and self._end_s()[1] < whole_s * (1 - TRUNCATED_SHARE) - _CONTAINER_ERR_S:
             what = f"is truncated: its time stamps end at {self._end_s()[0]:.2f} s, its header promises {whole_s:.2f} s"
             self._reading.damaged(name, what)
             whole = False

@@ -18,7 +18,8 @@ from asr.mixing import Tell
 Source = str | Path | bytes | BinaryIO
 """A path, the bytes of a file, or a binary file object that can seek."""
 
-_TRUNCATED_SHARE = 0.01
+TRUNCATED_SHARE = 0.01
+"""A file is truncated where more than this is missing of what its header promises."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Reading:
         bool
             Whether all is there.
         """
-        if n_read >= n_promised * (1 - _TRUNCATED_SHARE) or n_promised - n_read <= 0.1 * sample_rate:
+        if n_read >= n_promised * (1 - TRUNCATED_SHARE) or n_promised - n_read <= 0.1 * sample_rate:
             return True
         read_s, promised_s = n_read / sample_rate, n_promised / sample_rate
         self.damaged(name, f"is truncated: {read_s:.2f} s could be read, its header promises {promised_s:.2f} s")

@@ -22,11 +22,13 @@ from asr.untrusted import MAX_LINE_BYTES, MAX_LINES, open_file, short_lines
 MAX_BYTES = 1 << 31
 """Of an ARPA file, once it is unpacked."""
 
+BIGGEST_HEAD = 1 << 16
+"""Bytes in which what a file says of itself is found."""
+
 MAX_NGRAMS = 50_000_000
 """In an ARPA file; KenLM's tables take 24 bytes for each. As a binary file, in which nothing is built, more are read."""
 
 _COUNT_LINE = re.compile(rb"ngram ([1-9]\d?) ?= ?(\d{1,18})")
-_BIGGEST_HEAD = 1 << 16  # bytes
 _BLOCK = 1 << 22
 _ADVICE = "make a binary file of it with KenLM's `build_binary trie`"
 
@@ -40,7 +42,7 @@ def read_counts(path: Path) -> list[int]:
         It is no ARPA file, or one of more n-grams than are read.
     """
     with open_arpa(path) as stream:
-        lines = iter(stream.read(_BIGGEST_HEAD).lstrip().split(b"\n"))
+        lines = iter(stream.read(BIGGEST_HEAD).lstrip().split(b"\n"))
     if next(lines, b"").rstrip() != b"\\data\\":
         raise PackageError(f"{path}: neither a KenLM binary file nor an ARPA file, which begins with \\data\\")
     counts: list[int] = []

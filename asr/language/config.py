@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from asr.compose import Schema, compose_schema, describe, group_file
-from asr.config import EngineConfig, TokensConfig
+from asr.config import MANIFESTS, EngineConfig, TokensConfig
 from asr.config_checks import check_ranges
 from asr.errors import ConfigError
 from asr.option import leaves, option, show
 from asr.untrusted import MAX_LINES
 
 MAX_ORDER = 6
-"""The longest n-grams that flashlight-text's KenLM was built to read."""
+"""The longest n-grams that flashlight-text's KenLM was built to read; scripts/build-lmplz builds for them too."""
 
 
 def _like_transcripts(name: str) -> Any:
@@ -127,7 +127,7 @@ class TextConfig:
     text_ids: bool = option(
         False, "lines of text files begin with an id, which is left out; files named *.trans.txt are always read so"
     )
-    manifests: str = option("data/manifests", "folder that `asr prepare` wrote its manifests to")
+    manifests: str = option(MANIFESTS, "folder that `asr prepare` wrote its manifests to")
     tokens: NormaliserConfig = field(default_factory=NormaliserConfig)
 
 

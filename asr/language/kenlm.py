@@ -7,6 +7,7 @@ pointer of a binary file, every line of a text. It takes some hundredths of a se
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 import threading
@@ -20,7 +21,7 @@ import numpy as np
 
 from asr.chatter import held_back
 from asr.errors import PackageError
-from asr.language.arpa import check_arpa, read_arpa_words, read_counts
+from asr.language.arpa import BIGGEST_HEAD, check_arpa, read_arpa_words, read_counts
 from asr.language.config import MAX_ORDER
 from asr.language.kenlm_probing import check_probing
 from asr.language.kenlm_trie import Damage, check_trie, demand
@@ -30,13 +31,15 @@ from asr.untrusted import MAX_LINES, MAX_LIST_BYTES, open_file
 MAX_BYTES = 1 << 32
 """Of a binary file."""
 
+LOG_10 = math.log(10.0)
+"""KenLM's logarithms are decimal; times this they are natural."""
+
 _MAGIC = b"mmap lm http://kheafield.com/code"
 # The 88 bytes by which KenLM recognises a file of its own version, compiler and byte order (lm/binary_format.cc, Sanity).
 _SANITY = struct.pack("<56s3f3IQ", _MAGIC + b" format version 5\n", 0.0, 1.0, -0.5, 1, 2**32 - 1, 0, 1)
 _PARAMETERS = struct.Struct("<B3xfiB3xI")  # order, multiplier of the hash tables, type, whether words are in it, version
 _PROBING, _REST, _FIRST_TRIE, _LAST_TRIE = 0, 1, 2, 5
 _ADVICE = "rebuild it with KenLM's build_binary, or train it again with `asr lm train`"
-_BIGGEST_HEAD = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def read_header(path: Path) -> Header:
     """
     try:
         with open_file(path, MAX_BYTES) as stream:
-            start = stream.read(_BIGGEST_HEAD)
+            start = stream.read(BIGGEST_HEAD)
         header = _binary_header(path, start) if start.startswith(_MAGIC) else Header("arpa", tuple(read_counts(path)))
     except (OSError, EOFError, zlib.error) as error:
         raise PackageError(f"{path}: cannot be read: {error}") from None

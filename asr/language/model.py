@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from asr.language.units import BOUNDARY, SENTENCE_END, UNKNOWN, Units
+from asr.language.units import SENTENCE_END, UNKNOWN, Units
 from asr.text import Normaliser
+from asr.text.tokenizer import BOUNDARY
 
 # Of the search for words that consist of several units: beginnings that are followed up, and units tried after each.
 _MAX_EXPANSIONS = 5000

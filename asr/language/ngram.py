@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from asr.language.kenlm import Header, open_kenlm, read_header, read_words
+from asr.language.kenlm import LOG_10, Header, open_kenlm, read_header, read_words
 from asr.language.model import LanguageModel, SentenceScore
 from asr.language.units import UNKNOWN, Units, Words
 from asr.text import Normaliser
 
-LOG_10 = math.log(10.0)
 """KenLM's scores are logarithms to the base of 10; times this they are natural ones."""
 
 

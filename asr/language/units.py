@@ -9,9 +9,8 @@ from typing import ClassVar
 from asr.errors import ConfigError
 from asr.text import BpeTokenizer, Normaliser
 from asr.text.bpe import WORD_START
+from asr.text.tokenizer import BOUNDARY
 
-BOUNDARY = "|"
-"""Stands between two words of a character model."""
 UNKNOWN = "<unk>"
 SENTENCE_START = "<s>"
 SENTENCE_END = "</s>"

@@ -15,13 +15,12 @@ import numpy as np
 
 from asr.errors import ConfigError, TextError
 from asr.speech.english import check_english, to_tokens
-from asr.speech.synthesiser import Origin, installed_version, read_voice, voice_text
+from asr.speech.synthesiser import PACE_SPREAD, Origin, installed_version, read_voice, voice_text
 
 _SAMPLE_RATE = 24000
 _VOICED_HZ = 40.0  # below it a frame has no pitch
 _PITCH_HZ = (55.0, 500.0)
 _TILT_BIN, _TILT_FROM_BIN = 50.0, 8  # 20 Hz a bin: the spectrum turns around 1 kHz, and is level below 160 Hz
-_PACE_SPREAD = 0.06  # standard deviation of the logarithm of a speaker's pace, from one utterance to the next
 _LOUDEST = 0.95
 _MOST_PHONEMES = 1000  # it parts sentences of more than 400 at commas
 
@@ -71,7 +70,7 @@ class HibariVoices:
         name, settings = read_voice(voice, self._DEFAULTS)
         no_voice_name("hibari", name)
         rng = np.random.default_rng(seed)
-        settings["pace"] *= float(np.exp(_PACE_SPREAD * rng.standard_normal()))
+        settings["pace"] *= float(np.exp(PACE_SPREAD * rng.standard_normal()))
         waveform = np.concatenate([self._piece(phonemes, settings, rng) for phonemes in self._phonemes(text)])
         return (waveform / max(1.0, float(np.abs(waveform).max()) / _LOUDEST)).astype(np.float32)
 

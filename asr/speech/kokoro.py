@@ -19,12 +19,11 @@ import numpy as np
 
 from asr.errors import ConfigError, Failure
 from asr.speech.english import check_english, to_tokens
-from asr.speech.synthesiser import Origin, installed_version, read_voice, voice_text
+from asr.speech.synthesiser import PACE_SPREAD, Origin, installed_version, read_voice, voice_text
 
 _SAMPLE_RATE = 24000
 _STYLE_SIZE = 256
 _MOST_PHONEMES = 508  # of 512 tokens, with one at each end
-_PACE_SPREAD = 0.06  # standard deviation of the logarithm of a speaker's pace, from one utterance to the next
 _ENGLISH = {"a": False, "b": True}  # first letters of the names of English packs, and whether their English is British
 _PACK = re.compile(r"(?P<language>[a-z])(?P<sex>[fm])_[a-z0-9]+")
 _BRITISH_SHARE = 0.3
@@ -87,7 +86,7 @@ class KokoroVoices:
         blend, settings = read_voice(voice, self._DEFAULTS)
         style, accent = self._style(blend)
         tokens = self._tokens(text, accent)
-        pace = settings["pace"] * float(np.exp(_PACE_SPREAD * np.random.default_rng(seed).standard_normal()))
+        pace = settings["pace"] * float(np.exp(PACE_SPREAD * np.random.default_rng(seed).standard_normal()))
         feed = {
             "tokens": np.array([[0, *tokens, 0]], np.int64),
             "style": style[min(len(tokens), len(style)) - 1][None],

@@ -15,6 +15,9 @@ import numpy as np
 from asr.errors import ConfigError
 from asr.option import nearest
 
+PACE_SPREAD = 0.06
+"""Standard deviation of the logarithm of a speaker's pace, from one utterance to the next."""
+
 
 @dataclass(frozen=True)
 class Origin:

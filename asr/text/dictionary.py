@@ -13,15 +13,21 @@ from typing import Any, Self
 
 from asr.errors import ConfigError, DataError
 from asr.text.normaliser import Normaliser, shortened
+from asr.text.tokenizer import BOUNDARY
 from asr.untrusted import open_file
 
 Pronunciation = tuple[str, ...]
+
+MAX_PHONES = 1000
+"""Different phones of a tokenizer."""
+
+MAX_PHONE_LENGTH = 16
+"""Characters of a phone's name."""
 
 # CMUdict has 135,000 lines and 3.6 million bytes, of which a model package holds 0.7 million.
 _MAX_BYTES = 1 << 24
 _MAX_WORDS = 1 << 20
 _MAX_PACKED_BYTES = 1 << 22
-_MAX_PHONES = 1000
 _VARIANT = re.compile(r"(.+)\(\d+\)")
 _STRESSED = re.compile(r"(.*\D)[0-2]")
 
@@ -148,7 +154,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _check_phones(phones: Sequence[str], where: str, line: str) -> None:
-    wrong = [phone for phone in phones if "|" in phone or len(phone) > 16]
+    wrong = [phone for phone in phones if BOUNDARY in phone or len(phone) > MAX_PHONE_LENGTH]
     if not phones or wrong:
         found = f"the phone {wrong[0]!r}" if wrong else "no phones"
         raise DataError(f"{where}: {found} in {shortened(line)!r}; expected a word and its phones, such as HELLO  HH AH0 L OW1")
@@ -157,8 +163,8 @@ def _check_phones(phones: Sequence[str], where: str, line: str) -> None:
 def _check_size(path: Path, n_words: int, phones: set[str], dictionary: Dictionary) -> None:
     if not n_words:
         raise DataError(f"{path}: no word of it can stand in a transcript; expected lines such as HELLO  HH AH0 L OW1")
-    if len(phones) > _MAX_PHONES:
-        raise DataError(f"{path}: {len(phones)} different phones; expected {_MAX_PHONES} at most. Does it hold phones?")
+    if len(phones) > MAX_PHONES:
+        raise DataError(f"{path}: {len(phones)} different phones; expected {MAX_PHONES} at most. Does it hold phones?")
     n_pronunciations = sum(map(len, dictionary.entries.values()))
     if n_pronunciations > _MAX_WORDS or len(dictionary.packed) > _MAX_PACKED_BYTES:
         raise DataError(f"{path}: {n_words} words are too many for a model package; leave out words that are not needed")

@@ -8,16 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from asr.errors import DataError, TextError
-from asr.text.dictionary import Dictionary
+from asr.text.dictionary import MAX_PHONE_LENGTH, MAX_PHONES, Dictionary
 from asr.text.ipa import STRESS, NearestPhones
 from asr.text.normaliser import Normaliser, shortened
-from asr.text.tokenizer import Tokenizer
+from asr.text.tokenizer import BOUNDARY, Tokenizer
 from asr.text.voice import Voice
 
-BOUNDARY = "|"
 # A phone that makes up less of the training text is replaced by the ones nearest to it: the network could not learn it.
 _RARE = 1e-4
-_MAX_PHONES = 1000
 
 
 class PhoneTokenizer(Tokenizer):
@@ -113,8 +111,8 @@ class PhoneTokenizer(Tokenizer):
     def from_fields(cls, form: Normaliser, fields: Mapping[str, Any]) -> Self:
         rest = dict(fields)
         phones = rest.pop("phones", None)
-        if not isinstance(phones, list) or not phones or len(phones) > _MAX_PHONES or not all(map(_is_name, phones)):
-            raise ValueError(f"'phones' is not a list of 1 to {_MAX_PHONES} names without spaces")
+        if not isinstance(phones, list) or not phones or len(phones) > MAX_PHONES or not all(map(_is_name, phones)):
+            raise ValueError(f"'phones' is not a list of 1 to {MAX_PHONES} names without spaces")
         if len(set(phones)) < len(phones):
             raise ValueError("'phones' holds a name twice")
         source = Dictionary.from_fields(rest) if "dictionary" in rest else Voice.from_fields(rest)
@@ -122,7 +120,7 @@ class PhoneTokenizer(Tokenizer):
 
 
 def _is_name(name: object) -> bool:
-    return isinstance(name, str) and name.split() == [name] and len(name) <= 16 and name != BOUNDARY
+    return isinstance(name, str) and name.split() == [name] and len(name) <= MAX_PHONE_LENGTH and name != BOUNDARY
 
 
 def build_phones(form: Normaliser, source: Voice | Dictionary, texts: Iterable[str]) -> PhoneTokenizer:

@@ -14,6 +14,9 @@ from asr.text.normaliser import Normaliser
 FILE_NAME = "tokenizer.json"
 FORMAT = 1
 
+BOUNDARY = "|"
+"""Stands between two words where tokens or units are written: of phones, and of a language model over characters."""
+
 
 class Tokenizer(ABC):
     """Token inventory with its text normaliser.

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import IO
 
 from asr.assignment import quote
-from asr.config import Config
+from asr.config import MANIFESTS, Config
 from asr.engine.checkpoint import LAST
 from asr.engine.resume import SETTINGS
-from asr.engine.run import INTERRUPTED
-from asr.errors import LEFT_OUT, ConfigError
+from asr.errors import INTERRUPTED, LEFT_OUT, ConfigError, Failure
 from asr.files import replacing
 from asr.output import tell
 from asr.training.results import EVALUATED, count_left_out, is_complete, is_evaluated, read_figures, table
@@ -176,7 +175,7 @@ def sweep(
     *,
     options: Sequence[str] = (),
     parts: Sequence[str] = (),
-    manifests: str = "data/manifests",
+    manifests: str = MANIFESTS,
     side_by_side: int = 1,
     say: Callable[[str], None] | None = None,
 ) -> int:
@@ -249,7 +248,7 @@ def sweep(
     say(f"\n{_table(jobs, parts)}\n{base / TABLE}")
     if failed:
         say(f"{len(failed)} of {len(jobs)} runs failed: {'; '.join(failed)}")
-        return 1
+        return Failure.exit_code
     return LEFT_OUT if _say_left_out(jobs, parts, say) else 0
 
 
@@ -260,7 +259,7 @@ def _train(job: Job, processes: Processes, log: Path | None, options: Sequence[s
     code = processes.run(log, "train", *job.overrides, *options)
     if code == 0 and not is_complete(job.folder, epochs):
         say(f"{job.name} is trained, but {PACKAGE} or {RESULT} is gone; remove {job.folder} to train it anew")
-        return 1
+        return Failure.exit_code
     return code
 
 

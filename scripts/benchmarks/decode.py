@@ -18,7 +18,7 @@ import torch
 from torchaudio.models.decoder import ctc_decoder
 
 from asr.commands.numbers import positive
-from asr.config import DecodingConfig
+from asr.config import MANIFESTS, DecodingConfig
 from asr.data.manifest import read_manifest, transcript
 from asr.decoding import build_decoder
 from asr.decoding.lexicon import Words, load_ngram, load_words
@@ -29,7 +29,7 @@ from asr.scoring import score
 from asr.scoring.evaluation import read_batches
 from asr.shipped import find_model
 from asr.text import Tokenizer
-from benchmarks.measure import MANIFESTS, make_environment, run_module
+from benchmarks.measure import make_environment, run_module
 
 DESCRIPTION = (
     "WER and processor time per second of audio of our decoders, with a word n-gram LM, of torchaudio's and of pyctcdecode, "

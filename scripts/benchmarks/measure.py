@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 RUNS = 10
-MANIFESTS = "data/manifests"
 
 
 def seconds(action: Callable[[], object]) -> float:

@@ -10,11 +10,11 @@ import soundfile
 
 import asr
 from asr.audio import load_audio
+from asr.config import MANIFESTS
 from asr.data.manifest import read_manifest
 from asr.data.reading import read_cut, to_int16
 from asr.errors import ConfigError
 from asr.scoring import ErrorRate
-from benchmarks.measure import MANIFESTS
 
 if TYPE_CHECKING:
     from lhotse import CutSet
