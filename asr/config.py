@@ -377,6 +377,12 @@ class TrainerConfig(EngineConfig):
     )
     validate_every: int = option(1, "epochs between validations", low=1, high=100000)
     samples: int = option(4, "validation transcripts shown after each epoch", low=0, high=1000)
+    loggers: list[str] = option(
+        ["tensorboard"],
+        "where values are logged: files in the output folder, or those services, offline unless WANDB_MODE=online or "
+        "MLFLOW_TRACKING_URI say otherwise",
+        choices=("tensorboard", "csv", "wandb", "mlflow"),
+    )
     gradient_flow: bool = option(
         False,
         "measure gradients by layer and by distance in time each epoch: gradient-flow.jsonl and .svg in the output folder",

@@ -71,8 +71,8 @@ def test_every_cell(cell: str) -> None:
 def test_each_epoch_adds_a_line_and_resuming_replaces_what_came_after(tmp_path: Any) -> None:
     model = model_of("gru")
     scalars: dict[str, float] = {}
-    writer = SimpleNamespace(add_scalar=lambda name, value, step: scalars.update({name: value}))
-    module = SimpleNamespace(model=model, logger=SimpleNamespace(experiment=writer))
+    writer = SimpleNamespace(log_metrics=lambda values, step: scalars.update(values))
+    module = SimpleNamespace(model=model)
     flow = GradientFlow(tmp_path)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -82,7 +82,8 @@ def test_each_epoch_adds_a_line_and_resuming_replaces_what_came_after(tmp_path: 
         flow.on_train_batch_start(None, module, batch_of([4000]), 0)  # type: ignore[arg-type]
         flow.on_before_optimizer_step(None, module, None)  # type: ignore[arg-type]
         flow.on_before_optimizer_step(None, module, None)  # type: ignore[arg-type]
-        flow.on_train_epoch_end(SimpleNamespace(is_global_zero=True, current_epoch=epoch, global_step=epoch), module)  # type: ignore[arg-type]
+        trainer: Any = SimpleNamespace(is_global_zero=True, current_epoch=epoch, global_step=epoch + 1, loggers=[writer])
+        flow.on_train_epoch_end(trainer, module)
     rows = [json.loads(line) for line in (tmp_path / LINES).read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
     assert rows[0]["layers"] == {**dict.fromkeys(layers_of(model.acoustic), 0.0), "head": 5.0}

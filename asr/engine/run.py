@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from asr.config import EngineConfig, get
 from asr.config_mapping import to_yaml
 from asr.engine.checkpoint import LAST
 from asr.engine.data import TrainingData
 from asr.engine.display import Display
+from asr.engine.loggers import build_loggers, logging_curves
 from asr.engine.module import TrainingModule
 from asr.engine.processes import failure_of_another, failure_of_worker, lost_another, lost_worker
 from asr.engine.restoring import check_restorable
@@ -110,8 +110,8 @@ class Run:
         As :class:`RunRecord` has them: of what is trained on, and of what is validated on, if anything is.
     checkpoint
         What the one that it goes on from holds; None begins.
-    callbacks, options
-        What else watches, and further options of Lightning's trainer.
+    callbacks, loggers, options
+        What else watches, where values are logged, and further options of Lightning's trainer.
 
     Raises
     ------
@@ -130,6 +130,7 @@ class Run:
         digests: tuple[str, str | None],
         checkpoint: Mapping[str, Any] | None,
         callbacks: Sequence[Callback] = (),
+        loggers: Sequence[str] = ("tensorboard",),
         **options: Any,
     ) -> None:
         self.folder, self.config, self.terms, self.module, self.data = folder, config, terms, module, data
@@ -141,6 +142,7 @@ class Run:
         if checkpoint is not None:
             self.checkpoints.comparable = check_same_run(folder, checkpoint, record, terms, data)
             check_restorable(folder / LAST, checkpoint, module, terms)
+        self.loggers = build_loggers(folder, config.name, loggers, checkpoint) if is_main() else []
         self.trainer = Trainer(
             accelerator="gpu" if uses_gpu(settings) else "cpu",
             devices=settings.devices,
@@ -150,7 +152,7 @@ class Run:
             limit_val_batches=0 if record.dev is None else 1.0,
             num_sanity_val_steps=0,
             log_every_n_steps=settings.log_every,
-            logger=TensorBoardLogger(folder, name="", version="tensorboard"),
+            logger=self.loggers,
             callbacks=[Display(settings.progress, epochs, data.epoch_batches), *callbacks, self.checkpoints],
             plugins=[CheckpointFiles(record)],
             enable_checkpointing=False,
@@ -177,7 +179,8 @@ class Run:
             with replacing(self.folder / SETTINGS) as file:
                 file.write(to_yaml(self.config).encode())
         try:
-            self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.resume_from, weights_only=True)
+            with logging_curves(self.loggers, self.folder, self.config):
+                self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.resume_from, weights_only=True)
         except Stopped:
             epoch = self.trainer.current_epoch + 1
             logger.info(f"stopped in epoch {epoch}; the same command goes on from {self.folder / LAST}")

@@ -59,8 +59,8 @@ class GradientFlow(Callback):
         if not trainer.is_global_zero or self._batch is None:
             return
         row = {"epoch": trainer.current_epoch + 1, "layers": norms, "distances": distances(pl_module.model, self._batch)}
-        for name, norm in norms.items():
-            pl_module.logger.experiment.add_scalar(f"gradient_norm/{name}", norm, trainer.global_step)
+        for logger in trainer.loggers:
+            logger.log_metrics({f"gradient_norm/{name}": norm for name, norm in norms.items()}, trainer.global_step - 1)
         path = self.folder / LINES
         earlier = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         rows = [found for found in map(json.loads, earlier) if found["epoch"] < row["epoch"]] + [row]

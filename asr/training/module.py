@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from asr.config import Config
@@ -269,9 +270,9 @@ class SpeechModule(TrainingModule):
             return
         for line in lines:
             logger.info(line)
-        experiment = getattr(self.logger, "experiment", None)
-        if experiment is not None and hasattr(experiment, "add_text"):
-            experiment.add_text("dev/samples", "    " + "\n    ".join(lines), self.global_step)
+        for log in self.loggers:
+            if isinstance(log, TensorBoardLogger):
+                log.experiment.add_text("dev/samples", "    " + "\n    ".join(lines), self.global_step)
 
 
 def merge(validations: Sequence[Validation]) -> Validation:

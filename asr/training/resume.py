@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 _FREE = frozenset(
     {"name", "output", "resume", "decoding.jobs"}
-    | {f"trainer.{key}" for key in (*ENGINE_FREE, "workers", "cache_gib", "deterministic", "samples", "gradient_flow")}
+    | {
+        f"trainer.{key}"
+        for key in (*ENGINE_FREE, "workers", "cache_gib", "deterministic", "samples", "loggers", "gradient_flow")
+    }
 )
 
 TERMS = Terms(

@@ -16,6 +16,7 @@ from asr.data.batches import evaluation_loader, longest_batch
 from asr.data.manifest import read_manifest, transcript
 from asr.engine.checkpoint import LAST
 from asr.engine.display import show_time
+from asr.engine.loggers import check_loggers
 from asr.engine.resume import find_checkpoint
 from asr.engine.run import LOG, Run, choose_precision, is_main, logging_to, set_up_torch, uses_gpu
 from asr.engine.saving import Checkpoints
@@ -66,6 +67,7 @@ def train(config: Config) -> int:
     start = time.monotonic()
     folder = Path(config.output)
     precision = choose_precision(config.trainer, "trainer")
+    check_loggers(config.trainer.loggers)
     if not config.corpus.train:
         raise ConfigError(
             "corpus.train is empty: expected the names of manifests, such as corpus.train=[librispeech/train-clean-5]"
@@ -95,6 +97,7 @@ def train(config: Config) -> int:
         run = Run(
             *(folder, config, TERMS, module, data, package, digests, checkpoint),
             callbacks=[GradientFlow(folder)] if config.trainer.gradient_flow else [],
+            loggers=config.trainer.loggers,
             check_val_every_n_epoch=config.trainer.validate_every,
             deterministic=config.trainer.deterministic and not data.on_gpu,
         )
