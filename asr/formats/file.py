@@ -18,6 +18,7 @@ from asr.mixing import Tell
 Source = str | Path | bytes | BinaryIO
 """A path, the bytes of a file, or a binary file object that can seek."""
 
+_ADDRESS = re.compile("(?:^|/)(?P<scheme>https?|ftp|s3|gs|file):/+(?P<rest>.*)", re.DOTALL)
 TRUNCATED_SHARE = 0.01
 """A file is truncated where more than this is missing of what its header promises."""
 
@@ -211,12 +212,9 @@ def _opened_path(path: str | Path, name: str) -> BinaryIO:
             raise AudioError(f"{name}: is a pipe or a device, expected an audio file; save its content to a file first")
         return open(path, "rb")
     except FileNotFoundError:
-        raise AudioError(f"{name}: {_why_absent(name)}") from None
+        if address := _ADDRESS.search(name):  # in the folder of a table, and of the slashes a Path keeps one
+            whole = f"{address['scheme']}:{'///' if address['scheme'] == 'file' else '//'}{address['rest']}"
+            raise AudioError(f"{whole}: is an address, expected a file; download it first, as by `curl -LO ADDRESS`") from None
+        raise AudioError(f"{name}: no such audio file") from None
     except (OSError, ValueError) as error:
         raise AudioError(f"{name}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None
-
-
-def _why_absent(name: str) -> str:
-    if re.match("(?:https?|ftp|s3|gs|file):/", name):
-        return "is an address, expected a file; download it first, as in `curl -L ADDRESS | asr transcribe -`"
-    return "no such audio file"
