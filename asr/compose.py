@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from asr.assignment import alternatives, quote, read_value, split_assignment, split_commas, unquoted
+from asr.compose_circles import find_circle
 from asr.config import Config, conf_dir, recipes_dir
 from asr.config_checks import validate
 from asr.config_mapping import explain, to_object
@@ -119,6 +120,8 @@ def compose_schema(schema: Schema[T], overrides: Sequence[str] = (), config_dir:
                     composed[group] = without[group]
     except (OmegaConfBaseException, HydraException) as error:
         raise _explain_hydra(schema, error, recipes, chosen.recipes) from None
+    except RecursionError:
+        raise _explain_recursion(schema, chosen, recipes, config_dir) from None
     finally:
         store.repo.pop("recipe", None)
         GlobalHydra.instance().hydra = outer
@@ -311,6 +314,25 @@ def _check_choice(group: str, value: str, names: list[str]) -> None:
     there = ", ".join(names) or "none"
     several = " To train with each of several give --multirun." if len(split_commas(value)) > 1 else ""
     raise ConfigError(f"{group}={value}: there is no such {group}.{nearest(value, names)}{several} There are: {there}")
+
+
+def _explain_recursion(
+    schema: Schema[Any], chosen: _Chosen, recipes: dict[str, Path], config_dir: Path | str | None
+) -> ConfigError:
+    """Name the files that build on each other in a circle."""
+    groups = [(group, name) for group, names in list_groups(config_dir, schema).items() for name in names]
+    files = {f"{group}/{name}": group_file(group, name, config_dir) for group, name in groups}
+    files |= {f"recipe/{name}": path for name, path in recipes.items()}
+    begin = [f"recipe/{name}" for name in chosen.recipes] + [f"{group}/{name}" for group, name in chosen.groups]
+    circle = find_circle([*begin, *files], files)
+    if not circle:
+        return ConfigError("files of the configuration build on themselves; look at the defaults in yours")
+    if len(circle) == 2:
+        return ConfigError(f"{circle[0]}: builds on itself; take that out of its defaults")
+    way = ", which builds on ".join(map(str, circle[1:]))
+    return ConfigError(
+        f"{circle[0]}: builds on {way}; no file can build on itself: take one of these out of another's defaults"
+    )
 
 
 def _explain_hydra(schema: Schema[Any], error: Exception, recipes: dict[str, Path], chosen: Sequence[str]) -> ConfigError:

@@ -188,6 +188,36 @@ def test_fault_of_the_command_line_names_no_file() -> None:
         compose(["+recipe=synthetic/digits", "seed=abc"])
 
 
+@pytest.mark.parametrize(
+    ("files", "chosen", "said"),
+    [
+        ({"recipes/a": "[a, _self_]"}, "+recipe=a", "recipes/a.yaml: builds on itself"),
+        ({"recipes/a": "[/recipe/a]"}, "+recipe=a", "recipes/a.yaml: builds on itself"),
+        ({"recipes/a": "[/recipe: a]"}, "+recipe=a", "recipes/a.yaml: builds on itself"),
+        (
+            {"recipes/a": "[b]", "recipes/b": "[c/d, _self_]", "recipes/c/d": "[b]"},
+            "+recipe=a",
+            "recipes/b.yaml: builds on .*recipes/c/d.yaml, which builds on .*recipes/b.yaml; no file can",
+        ),
+        ({"model/mine": "[mine]"}, "model=mine", "model/mine.yaml: builds on itself"),
+    ],
+)
+def test_files_that_build_on_themselves(files: dict[str, str], chosen: str, said: str, tmp_path: Path) -> None:
+    for name, defaults in files.items():
+        path = tmp_path / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"defaults: {defaults}\n")
+    with pytest.raises(ConfigError, match=said):
+        compose([chosen], tmp_path)
+
+
+def test_two_recipes_may_build_on_one(tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    for name, content in {"a": "{defaults: [b, c]}", "b": "{defaults: [d]}", "c": "{defaults: [d]}", "d": "{seed: 5}"}.items():
+        (tmp_path / "recipes" / f"{name}.yaml").write_text(content)
+    assert compose(["+recipe=a"], tmp_path).seed == 5
+
+
 def test_own_folder_adds_groups_and_recipes(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "tiny.yaml").write_text("recurrent: {hidden_size: 8}")

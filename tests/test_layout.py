@@ -28,6 +28,7 @@ ROOMS = (
     ["config"],
     ["config_checks"],
     ["config_mapping"],
+    ["compose_circles"],
     ["compose"],
     ["formats"],
     ["resampling"],
