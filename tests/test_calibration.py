@@ -17,7 +17,7 @@ from asr.data.manifest import write_manifest
 from asr.decoding.hypothesis import Word
 from asr.errors import DataError
 from asr.scoring.calibration import CalibrationReport, calibration_report, right_words, words_correct
-from asr.scoring.diagram import draw_reliability
+from asr.scoring.diagram import draw_reliability, write_calibration
 from asr.scoring.times import time_errors
 
 RATE = 16000
@@ -83,7 +83,7 @@ class TestFigures:
         assert report.to_mapping()["auc"] is report.to_mapping()["nce"] is None
         nothing = report_of([], [])
         assert "no words" in nothing.summary()
-        _, figures = nothing.write(tmp_path, "empty", "nothing")
+        _, figures = write_calibration(nothing, tmp_path, "empty", "nothing")
         assert json.loads(figures.read_text()) == {"words": 0, "right": 0, "bins": []}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,10 @@ def test_module_imports_only_what_stands_above_it(path: Path) -> None:
     assert mine in RANK, f"{mine} has no place in the order of rooms"
     below = {name for name in imported_rooms(path) if RANK[name] > RANK[mine]}
     assert not below, f"{mine} stands above {', '.join(sorted(below))}"
+
+
+def test_no_modules_import_each_other() -> None:
+    TopologicalSorter({module_name(path): imported_modules(path) for path in MODULES}).prepare()  # it names a cycle
 
 
 def test_order_is_read_from_imports_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

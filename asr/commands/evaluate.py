@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from asr.files import check_output_folder
     from asr.package import read_package
     from asr.progress import Progress
+    from asr.scoring.diagram import write_calibration
     from asr.scoring.evaluation import evaluate
 
     for folder in filter(None, (args.output, args.calibration)):
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         if args.output:
             result.write(args.output, stems[name])
         if result.calibration is not None:
-            result.calibration.write(args.calibration, stems[name], title=name)
+            write_calibration(result.calibration, args.calibration, stems[name], title=name)
         n_left_out += len(result.left_out)
         if args.fail_above is not None and result.score.wer.is_above(args.fail_above):
             above.append(f"{name}: {result.score.wer.phrase('WER')} is above --fail-above {args.fail_above:g}")

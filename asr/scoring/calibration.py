@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import jiwer
@@ -15,7 +13,6 @@ import numpy as np
 
 from asr.decoding.hypothesis import Word
 from asr.errors import DataError
-from asr.files import replacing
 
 N_BINS = 15
 _REPLICATES = 200
@@ -170,23 +167,6 @@ class CalibrationReport:
                 for one in self.bins()
             ],
         }
-
-    def write(self, folder: Path, stem: str, title: str) -> tuple[Path, Path]:
-        """Write ``<stem>.calibration.svg`` (the reliability diagram) and ``.json`` (the figures), each whole or not at all.
-
-        Raises
-        ------
-        StorageError
-            A file cannot be written.
-        """
-        from asr.scoring.diagram import draw_reliability
-
-        diagram, figures = folder / f"{stem}.calibration.svg", folder / f"{stem}.calibration.json"
-        with replacing(diagram) as stream:
-            stream.write(draw_reliability(self, title))
-        with replacing(figures) as stream:
-            stream.write((json.dumps(self.to_mapping(), indent=2) + "\n").encode("utf-8"))
-        return diagram, figures
 
 
 def _bin_numbers(confidences: np.ndarray) -> np.ndarray:

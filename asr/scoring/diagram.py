@@ -1,17 +1,37 @@
-"""The reliability diagram (DeGroot and Fienberg 1983; Niculescu-Mizil and Caruana 2005)."""
+"""A calibration report's files: its figures, and the reliability diagram.
+
+DeGroot and Fienberg 1983; Niculescu-Mizil and Caruana 2005.
+"""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+import json
+from pathlib import Path
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from asr.scoring.calibration import CalibrationReport
+from asr.files import replacing
+from asr.scoring.calibration import CalibrationReport
 
 _RIGHT, _WRONG, _GREY = "#0072b2", "#e69f00", "#767676"  # told apart by the colour-blind as well (Okabe and Ito 2008)
 _HISTOGRAM_BINS = 30
+
+
+def write_calibration(report: CalibrationReport, folder: Path, stem: str, title: str) -> tuple[Path, Path]:
+    """Write ``<stem>.calibration.svg`` (the reliability diagram) and ``.json`` (the figures), each whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        A file cannot be written.
+    """
+    diagram, figures = folder / f"{stem}.calibration.svg", folder / f"{stem}.calibration.json"
+    with replacing(diagram) as stream:
+        stream.write(draw_reliability(report, title))
+    with replacing(figures) as stream:
+        stream.write((json.dumps(report.to_mapping(), indent=2) + "\n").encode("utf-8"))
+    return diagram, figures
 
 
 def draw_reliability(report: CalibrationReport, title: str) -> bytes:
