@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "kill-training"
 
 FORGETFUL = """
@@ -17,20 +19,35 @@ CurrentEpoch.__iter__ = first_order
 """
 """A resumed epoch has the order of the first."""
 
+OF_THE_WINDOW_BEFORE = """
+from asr.engine.module import TrainingModule
+from asr.language.lstm_module import LstmModule
+LstmModule.on_load_checkpoint = TrainingModule.on_load_checkpoint
+"""
+"""What the network remembers is lost where it is resumed."""
 
-def killed(folder: Path, n_kills: int, before: str = "") -> subprocess.CompletedProcess[str]:
-    code = f"{before}\nimport runpy, sys\nsys.argv = {[str(SCRIPT), str(folder), f'--kills={n_kills}']}\n"
+
+def killed(folder: Path, n_kills: int, *options: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    code = f"{before}\nimport runpy, sys\nsys.argv = {[str(SCRIPT), str(folder), f'--kills={n_kills}', *options]}\n"
     code += f"sys.path.insert(0, {str(SCRIPT.parent)!r})\nrunpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500, check=False)
 
 
-def test_killed_runs_end_with_the_weights_of_an_unbroken_one_and_forgetful_ones_are_found(tmp_path: Path) -> None:
-    result = killed(tmp_path, 6)
+@pytest.mark.parametrize(
+    ("options", "forgetful", "differing"),
+    [((), FORGETFUL, "model."), (("--lm",), OF_THE_WINDOW_BEFORE, "package: bias")],
+    ids=["acoustic model", "language model"],
+)
+def test_killed_runs_end_with_the_weights_of_an_unbroken_one_and_forgetful_ones_are_found(
+    tmp_path: Path, options: tuple[str, ...], forgetful: str, differing: str
+) -> None:
+    result = killed(tmp_path, 6, *options)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "; 0 in runs that end unequal" in result.stdout
     n_runs = len((tmp_path / "kills.jsonl").read_text().splitlines())
     n_kills = int(result.stdout.splitlines()[-1].split()[0])
-    result = killed(tmp_path, n_kills + 5, FORGETFUL)  # it goes on where it was, with two runs at least, one killed late
+    # It goes on where it was, with two runs at least, one killed late.
+    result = killed(tmp_path, n_kills + 5, *options, before=forgetful)
     assert result.returncode == 1, result.stdout + result.stderr
     assert result.stdout.startswith(f"run {n_runs + 1}: ")
-    assert "model." in result.stdout
+    assert differing in result.stdout
