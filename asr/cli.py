@@ -42,7 +42,7 @@ COMMANDS = {
     "compress": "write a copy of a model package whose weights take fewer bits",
     "lm": "train, measure and try out language models",
 }
-"""Command names with their summaries; each is a module of :mod:`asr.commands` with the same DESCRIPTION."""
+"""Command names with their summaries; each is a module of :mod:`asr.commands`."""
 
 EXIT_CODES = (
     f"exit codes: 0 done; {Failure.exit_code} failed; {UserError.exit_code} something given cannot be used; "
@@ -76,8 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, StorageError) as error:
         give_up(sys.stdout)
         if not isinstance(error, BrokenPipeError):  # whose reader had enough (`asr ... | head`)
-            _report(name, error if isinstance(error, StorageError) else lost(error), 1)
-        return code or 1
+            _report(name, error if isinstance(error, StorageError) else lost(error), Failure.exit_code)
+        return code or Failure.exit_code
     return code
 
 
@@ -107,12 +107,12 @@ def parse(arguments: Sequence[str]) -> Callable[[], int]:
         parser.parse_known_args(arguments[:1])
         if not arguments:
             parser.print_help()
-            parser.exit(2)
+            parser.exit(UserError.exit_code)
         hint = nearest(arguments[0], COMMANDS)
         parser.error(f"unknown command {arguments[0]!r}.{hint} There are: {', '.join(COMMANDS)}")
     name = arguments[0]
     module = importlib.import_module(f"asr.commands.{name}")
-    parser = argparse.ArgumentParser(prog=f"asr {name}", description=module.DESCRIPTION, add_help=name != "train")
+    parser = argparse.ArgumentParser(prog=f"asr {name}", description=COMMANDS[name], add_help=name != "train")
     module.add_arguments(parser)
     # Options may stand between positional arguments (`asr train a=1 --print-config b=2`), which argparse cannot do together
     # with subcommands, nor with names after `--` that begin with a dash.

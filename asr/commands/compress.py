@@ -7,8 +7,6 @@ import argparse
 from asr.commands.numbers import file_path
 from asr.shipped import find_model
 
-DESCRIPTION = "write a copy of a model package whose weights take fewer bits"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""

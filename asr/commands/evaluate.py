@@ -13,8 +13,6 @@ from asr.data.manifest import manifest_stems
 from asr.errors import LEFT_OUT, ConfigError, Failure
 from asr.shipped import find_model
 
-DESCRIPTION = "measure the error rates of a model on prepared manifests"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""

@@ -14,8 +14,6 @@ from asr.commands.overrides import add_decoding, with_overrides
 from asr.errors import ConfigError
 from asr.shipped import DEFAULT, VARIABLE, find_model
 
-DESCRIPTION = "show what a model computes on its way through an utterance, as a page with sound"
-
 _MAX_S = 60.0
 _LAST_S = 1e9  # of any recording
 _DEFAULT_UNITS = 32

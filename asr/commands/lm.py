@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from asr.language import LanguageModel
     from asr.language.perplexity import Perplexity
 
-DESCRIPTION = "train, measure and try out language models"
-
 
 class _Parser(argparse.ArgumentParser):
     """Takes options between positional arguments, as the other commands do; argparse's own subcommands do not."""

@@ -15,8 +15,6 @@ from asr.shipped import DEFAULT, HOW_TO_GET_ONE, VARIABLE, list_models
 if TYPE_CHECKING:
     from asr.shipped import ShippedModel
 
-DESCRIPTION = "list the models that ship with asr, or print the card of one"
-
 _HEADER = ("name", "size", "trained on", "epochs", "WER on development set", "folder")
 _UNKNOWN = "-"
 

@@ -15,7 +15,6 @@ from asr.errors import LEFT_OUT, UserError
 if TYPE_CHECKING:
     from asr.data.validate import PartSummary
 
-DESCRIPTION = "check recordings and transcripts, and write the manifests that the other commands read"
 _WRONG = UserError.exit_code
 _EPILOG = f"Exit code: 0 if every row was used, {_WRONG} if one is wrong, {LEFT_OUT} if --skip-invalid left rows out."
 

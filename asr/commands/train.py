@@ -9,8 +9,6 @@ from asr.commands.numbers import file_path, positive
 from asr.errors import ConfigError
 from asr.output import print_utf8
 
-DESCRIPTION = "train a model with a recipe and overrides, and write a model package"
-
 
 class _Help(argparse.Action):
     """Help that lists all that can be set, the user's own files included."""

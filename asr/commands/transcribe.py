@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from asr.transcription.subtitles import SubtitleLayout
     from asr.transcription.transcript import Transcript
 
-DESCRIPTION = "turn audio files into text"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""

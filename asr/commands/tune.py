@@ -12,8 +12,6 @@ from asr.config import MANIFESTS
 from asr.errors import INTERRUPTED, LEFT_OUT, ConfigError
 from asr.shipped import find_model
 
-DESCRIPTION = "find the decoder's settings on a development set, and write them into the model package"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
