@@ -47,6 +47,20 @@ def check_output_folder(folder: Path) -> None:
         raise StorageError(f"{folder}: {standing} may not be written to; choose another folder or change its permissions")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are not there.
+
+    Raises
+    ------
+    ConfigError
+        The system has no folders to be made there, as in /proc.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:
+        raise ConfigError(f"{folder}: no folder can be made there; choose another one to write to") from None
+
+
 def check_output_file(path: Path) -> None:
     """Refuse a file that could not be written, before any work is done for it; nothing is made.
 
@@ -81,7 +95,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     temporary = None
     try:
         _check_plain(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         _tidy_once(path.parent)
         with _temporary_file(path) as stream:
             temporary = stream.name
@@ -127,7 +141,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     Where the system can exchange two folders in one step (Linux) there is always a whole one in its place.
     """
     folder = Path(os.path.realpath(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     _tidy_once(folder.parent)
     temporary, holder = _temporary_folder(folder)
     try:
@@ -295,7 +309,7 @@ def locked(path: Path, work: str = "training", option: str = "output=...") -> It
 
 def _lock(path: Path) -> IO[str] | None:
     """Open and lock the file of a path; none where another process has the lock, or put another file in its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     file = path.open("a")
     try:
         if _seize(file.fileno()) and _is_at(file.fileno(), path):

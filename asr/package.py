@@ -29,7 +29,7 @@ from asr.config import Config, DecodingConfig
 from asr.config_mapping import from_mapping
 from asr.decoding.lexicon import find
 from asr.errors import PackageError
-from asr.files import replacing_folder
+from asr.files import make_folder, replacing_folder
 from asr.language.lstm_package import compress_lstm
 from asr.model.acoustic import SpeechModel
 from asr.model.device import check_device
@@ -248,7 +248,7 @@ def _not_files(folder: str, names: list[str]) -> list[str]:
 
 def _put(path: Path, content: Path | bytes) -> None:
     """Write a file, or copy a file or folder, in place of what is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

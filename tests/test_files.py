@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from asr import files
-from asr.errors import StorageError
-from asr.files import remove_folder, replacing, replacing_folder, tidy
+from asr.errors import ConfigError, StorageError
+from asr.files import locked, make_folder, remove_folder, replacing, replacing_folder, tidy
 
 _KILLED = """
 import os, signal, sys, shutil
@@ -183,6 +183,18 @@ def test_a_disk_that_fails_at_the_end(folder: Path, monkeypatch: pytest.MonkeyPa
     assert names(folder) == ["package"]
     assert names(folder / "package") == ["part"]
     assert (folder / "package" / "part").read_text() == "old"
+
+
+@pytest.mark.parametrize("use", [replacing, replacing_folder, locked, lambda path: make_folder(path.parent)])
+def test_a_place_without_folders(use: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In /proc the system says of each new folder that it does not exist."""
+
+    def absent(path: object, *_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    monkeypatch.setattr(os, "mkdir", absent)
+    with pytest.raises(ConfigError, match=r"a: no folder can be made there; choose another"):
+        use(tmp_path / "a" / "b").__enter__()
 
 
 def test_removed_folder(folder: Path) -> None:

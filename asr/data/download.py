@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from asr.errors import DataError, Failure, StorageError
-from asr.files import sync
+from asr.files import make_folder, sync
 from asr.progress import Progress
 
 _BLOCK_BYTES = 1 << 18
@@ -52,7 +52,7 @@ def download(url: str, path: Path, md5: str, *, n_attempts: int = 4, pause_s: fl
     partial = path.with_name(path.name + ".part")
     if not path.exists():
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             _fetch(url, partial, n_attempts, pause_s)
             sync(partial)
             partial.replace(path)

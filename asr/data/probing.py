@@ -13,6 +13,7 @@ from typing import TextIO
 
 from asr.audio import AudioInfo, load_audio, probe_audio
 from asr.errors import AudioError, StorageError
+from asr.files import make_folder
 from asr.mixing import is_silent
 from asr.progress import Progress
 
@@ -71,7 +72,7 @@ def probe_all(
     if not missing:
         return found
     look = partial(_look, decode=decode)
-    journal.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(journal.parent)
     with (
         ThreadPoolExecutor(n_threads) as pool,
         _opened(journal) as stream,

@@ -24,7 +24,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from asr.errors import ConfigError, DataError, StorageError
-from asr.files import replacing
+from asr.files import make_folder, replacing
 
 IDS = "loggers.json"
 """The ids by which services know the run, in its output folder."""
@@ -150,7 +150,7 @@ def _wandb(folder: Path, name: str, known: str | None) -> Logger:
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return WandbLogger(
         name=name,
         project=os.environ.get("WANDB_PROJECT", _PROJECT),
@@ -169,7 +169,7 @@ def _mlflow(folder: Path, name: str, known: str | None) -> Logger:
     home = (folder / "mlflow").absolute()
     server = os.environ.get("MLFLOW_TRACKING_URI")
     if not server:
-        home.mkdir(parents=True, exist_ok=True)
+        make_folder(home)
     return MLFlowLogger(
         os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT),
         run_name=name,

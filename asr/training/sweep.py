@@ -19,7 +19,7 @@ from asr.config import MANIFESTS, Config
 from asr.engine.checkpoint import LAST
 from asr.engine.resume import SETTINGS
 from asr.errors import INTERRUPTED, LEFT_OUT, ConfigError, Failure
-from asr.files import replacing
+from asr.files import make_folder, replacing
 from asr.output import tell
 from asr.training.results import EVALUATED, count_left_out, is_complete, is_evaluated, read_figures, table
 from asr.training.resume import differing, read_settings
@@ -123,7 +123,7 @@ class Processes:
         command = [sys.executable, "-m", "asr", *arguments]
         if log is None:
             return self._wait(command, None)
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log.parent)
         with log.open("ab") as output:
             return self._wait(command, output)
 
