@@ -381,6 +381,28 @@ def test_addresses_are_no_files(given: str | Path, address: str) -> None:
         load_audio(given, SAMPLE_RATE)
 
 
+def test_an_asf_that_ends_between_two_packets(tmp_path: Path) -> None:
+    """Its header says how many there are; none of those that are there is damaged."""
+    path = tmp_path / "a.wma"
+    write_m4a(path, tone(6.0), SAMPLE_RATE, format="asf", codec="libmp3lame")
+    whole = path.read_bytes()
+    first = int.from_bytes(whole[16:24], "little") + 50
+    found = whole.index(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"))
+    packet = int.from_bytes(whole[found + 92 : found + 96], "little")
+    assert (len(whole) - first) // packet > 3
+    path.write_bytes(whole[: first + 2 * packet])
+    losses: list[str] = []
+    for read in (load_audio, lambda path, _: probe_audio(path)):
+        with pytest.raises(AudioError, match=r"a\.wma: is truncated: its header promises \d+ bytes, \d+ are there"):
+            read(path, SAMPLE_RATE)
+    assert 0 < len(load_audio(path, SAMPLE_RATE, lose=losses.append)) < 5 * SAMPLE_RATE
+    assert [loss.partition(":")[0] for loss in losses] == ["is truncated"]
+    broadcast = bytearray(whole[: first + 2 * packet])  # whose header could say nothing
+    broadcast[found + 88] |= 1
+    path.write_bytes(broadcast)
+    assert len(load_audio(path, SAMPLE_RATE)) < 5 * SAMPLE_RATE
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_no_numbers(tmp_path: Path, value: float) -> None:
     path = tmp_path / "nan.wav"

@@ -34,6 +34,8 @@ _WHOLE_LENGTH = ("matroska,webm", "avi", "flv")
 _UNKNOWN_PACKETS = 1 << 30  # FFmpeg writes this into an avi that goes into a pipe
 _MATROSKA, _MATROSKA_HEAD = b"\x1a\x45\xdf\xa3", 1 << 14
 _MATROSKA_DURATION = (b"\x44\x89\x84", b"\x44\x89\x88")  # the element, and its length of 4 or 8 bytes
+_ASF, _ASF_DATA_HEADER = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", 50
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # the object with the number and size of the packets
 _CONTAINER_ERR_S = 0.5
 _LEAST_TOLD_S = 0.5
 _MOST_TOLD = 3
@@ -309,11 +311,28 @@ def open_container(file: GuardedFile, why: str, reading: Reading, *, ignore_leng
 
 
 def _check_head(file: GuardedFile, reading: Reading) -> bool:
-    """Say whether FFmpeg will guess the length that a header lacks, and call an avi damaged that is shorter than it says."""
+    """Say whether FFmpeg will guess the length that a header lacks; call an avi or asf damaged that is shorter than it says."""
     head = file.read_at(0, _MATROSKA_HEAD)
+    promised = _asf_end(head)
+    if promised is not None and file.size < promised:
+        reading.damaged(file.name, f"is truncated: its header promises {promised} bytes, {file.size} are there")
     if head.startswith(b"RIFF") and head[8:11] == b"AVI":
         promised, there = int.from_bytes(head[4:8], "little"), file.size - 8
         if there < promised and not is_placeholder(promised):
             reading.damaged(file.name, f"is truncated: its header promises {promised} bytes, {there} are there")
     file.seek(0)
     return head.startswith(_MATROSKA) and not any(mark in head for mark in _MATROSKA_DURATION)
+
+
+def _asf_end(head: bytes) -> int | None:
+    """Return where the packets of an asf (wma, wmv) end, as its header says (byte); None where it does not."""
+    found = head.find(_ASF_PROPERTIES)
+    properties = head[found : found + 104]
+    if not head.startswith(_ASF) or found < 0 or len(properties) < 104:
+        return None
+    n_packets = int.from_bytes(properties[56:64], "little")
+    is_broadcast = properties[88] & 1  # was written where nobody could go back and say how much it is
+    n_bytes, largest = int.from_bytes(properties[92:96], "little"), int.from_bytes(properties[96:100], "little")
+    if is_broadcast or n_bytes != largest:
+        return None
+    return int.from_bytes(head[16:24], "little") + _ASF_DATA_HEADER + n_packets * n_bytes
