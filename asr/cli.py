@@ -44,6 +44,8 @@ COMMANDS = {
 }
 """Command names with their summaries; each is a module of :mod:`asr.commands`."""
 
+_WITH_ACTIONS = ("prepare", "lm")  # those that have subcommands
+
 EXIT_CODES = (
     f"exit codes: 0 done; {Failure.exit_code} failed; {UserError.exit_code} something given cannot be used; "
     f"{LEFT_OUT} done, but something had to be left out; {INTERRUPTED} interrupted"
@@ -117,7 +119,7 @@ def parse(arguments: Sequence[str]) -> Callable[[], int]:
     # Options may stand between positional arguments (`asr train a=1 --print-config b=2`), which argparse cannot do together
     # with subcommands, nor with names after `--` that begin with a dash.
     names = arguments[arguments.index("--") + 1 :] if "--" in arguments else ()
-    intermixed = parser._subparsers is None and not any(name.startswith("-") for name in names)
+    intermixed = name not in _WITH_ACTIONS and not any(name.startswith("-") for name in names)
     read = parser.parse_intermixed_args if intermixed else parser.parse_args
     args = read(list(arguments[1:]))
     return lambda: int(module.run(args))

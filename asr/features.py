@@ -92,11 +92,9 @@ class Frontend(nn.Module):
             self.register_buffer(
                 "dct", torchaudio.functional.create_dct(config.n_mfcc, config.n_mels, "ortho"), persistent=False
             )
-        for buffer, _ in list(self.transform.named_buffers()):
-            owner, _, name = buffer.rpartition(".")
-            self.transform.get_submodule(owner)._non_persistent_buffers_set.add(
-                name
-            )  # windows and filters follow from the config
+        for name, buffer in list(self.transform.named_buffers()):  # windows and filters follow from the config
+            owner, _, own_name = name.rpartition(".")
+            self.transform.get_submodule(owner).register_buffer(own_name, buffer, persistent=False)
         if config.normalisation == "corpus":
             self.register_buffer("mean", torch.zeros(self.n_features))
             self.register_buffer("std", torch.ones(self.n_features))

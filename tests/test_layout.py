@@ -167,3 +167,26 @@ def test_nothing_that_can_run_code_is_loaded(path: Path) -> None:
 )  # fmt: skip
 def test_what_can_run_code_is_found(source: str) -> None:
     assert unsafe_calls(ast.parse(source))
+
+
+NO_PUBLIC_WAY = {"self._iterator._shutdown_workers"}
+"""torch has no other way to end workers that persist, before the loader itself is gone."""
+
+
+def foreign_private_names(source: str) -> list[str]:
+    """List the attributes with a leading underscore that a module reads but does not define."""
+    nodes = list(ast.walk(ast.parse(source)))
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
+    own |= {node.attr for node in attributes if isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name)}
+    is_own = {id(node) for node in attributes if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")}
+    private = [node for node in attributes if node.attr.startswith("_") and not node.attr.startswith("__")]
+    foreign = [ast.unparse(node) for node in private if node.attr not in own and id(node) not in is_own]
+    return sorted(set(foreign) - NO_PUBLIC_WAY)
+
+
+@pytest.mark.parametrize("path", sorted(Path(asr.__file__).parent.rglob("*.py")), ids=lambda path: path.name)
+def test_no_private_names_of_libraries(path: Path) -> None:
+    assert foreign_private_names(path.read_text()) == []
+    assert foreign_private_names("import torch\ntorch._C._name(torch.public)") != []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asr.commands.numbers import file_path
@@ -32,7 +33,8 @@ class _Parser(argparse.ArgumentParser):
             self._inside = False
 
 
-Actions: TypeAlias = "argparse._SubParsersAction[_Parser]"
+AddParser: TypeAlias = Callable[..., _Parser]
+"""Adds the parser of an action."""
 
 
 class _TrainHelp(argparse.Action):
@@ -47,11 +49,11 @@ class _TrainHelp(argparse.Action):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare one subcommand for each thing to do."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
-    _add_train(actions)
-    _add_score(actions)
-    _add_predict(actions)
-    _add_sample(actions)
+    add = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser).add_parser
+    _add_train(add)
+    _add_score(add)
+    _add_predict(add)
+    _add_sample(add)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,12 +61,12 @@ def run(args: argparse.Namespace) -> int:
     return {"train": _train, "score": _score, "predict": _predict, "sample": _sample}[args.action](args)
 
 
-def _add(actions: Actions, name: str, text: str, *, add_help: bool = True) -> _Parser:
-    return actions.add_parser(name, help=text, description=text, add_help=add_help)
+def _add(add: AddParser, name: str, text: str, *, add_help: bool = True) -> _Parser:
+    return add(name, help=text, description=text, add_help=add_help)
 
 
-def _add_train(actions: Actions) -> None:
-    parser = _add(actions, "train", "train a language model on texts and write its package", add_help=False)
+def _add_train(add: AddParser) -> None:
+    parser = _add(add, "train", "train a language model on texts and write its package", add_help=False)
     parser.epilog = "example: asr lm train lm=ngram text=[novels.txt.xz,librispeech/train-clean-5] output=runs/lm/novels"
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="lm=ngram, lm=lstm, or KEY=VALUE, in any order")
     parser.add_argument("--config-dir", type=file_path, metavar="DIR", help="folder with your own files lm/NAME.yaml")
@@ -79,8 +81,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="where an LSTM runs: cpu (default), cuda, ...")
 
 
-def _add_score(actions: Actions) -> None:
-    parser = _add(actions, "score", "perplexity and out-of-vocabulary rate of texts")
+def _add_score(add: AddParser) -> None:
+    parser = _add(add, "score", "perplexity and out-of-vocabulary rate of texts")
     parser.add_argument("model", metavar="MODEL", help="language model package, or a KenLM file")
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="text files (plain, .xz, .gz, .bz2) or manifests")
     parser.add_argument("--compare", metavar="MODEL2", help="a second model on the same texts, with the difference")
@@ -89,15 +91,15 @@ def _add_score(actions: Actions) -> None:
     parser.add_argument("--device", default="cpu", help="where an LSTM runs: cpu (default), cuda, ...")
 
 
-def _add_predict(actions: Actions) -> None:
-    parser = _add(actions, "predict", "the likeliest next words after the beginning of a sentence")
+def _add_predict(add: AddParser) -> None:
+    parser = _add(add, "predict", "the likeliest next words after the beginning of a sentence")
     parser.add_argument("text", metavar="TEXT", help='such as "i grew up in france i speak fluent"; "" is a sentence\'s start')
     _add_model(parser)
     parser.add_argument("-n", type=int, default=10, metavar="N", help="how many (%(default)s)")
 
 
-def _add_sample(actions: Actions) -> None:
-    parser = _add(actions, "sample", "write sentences drawn from a language model")
+def _add_sample(add: AddParser) -> None:
+    parser = _add(add, "sample", "write sentences drawn from a language model")
     _add_model(parser)
     parser.add_argument("text", nargs="?", default="", metavar="TEXT", help="how each begins")
     parser.add_argument("-n", type=int, default=5, metavar="N", help="how many (%(default)s)")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asr.commands.numbers import file_path, hours, positive, seconds, threads
 from asr.config import MANIFESTS
@@ -14,6 +14,9 @@ from asr.errors import LEFT_OUT, UserError
 
 if TYPE_CHECKING:
     from asr.data.validate import PartSummary
+
+AddParser: TypeAlias = Callable[..., argparse.ArgumentParser]
+"""Adds the parser of a kind of corpus."""
 
 _WRONG = UserError.exit_code
 _EPILOG = f"Exit code: 0 if every row was used, {_WRONG} if one is wrong, {LEFT_OUT} if --skip-invalid left rows out."
@@ -32,12 +35,12 @@ A class of your own that has the methods of asr.speech.Synthesiser is named MODU
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare one subcommand for each kind of corpus."""
-    corpora = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True)
-    _add_librispeech(corpora)
-    _add_synthetic(corpora)
-    _add_spoken(corpora)
-    _add_table(corpora)
-    _add_kaldi(corpora)
+    add = parser.add_subparsers(dest="corpus", metavar="CORPUS", required=True).add_parser
+    _add_librispeech(add)
+    _add_synthetic(add)
+    _add_spoken(add)
+    _add_table(add)
+    _add_kaldi(add)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
     return LEFT_OUT if n_rejected else 0
 
 
-def _add_corpus(corpora: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
-    parser = corpora.add_parser(name, help=text, description=text, epilog=_EPILOG)
+def _add_corpus(add: AddParser, name: str, text: str) -> argparse.ArgumentParser:
+    parser = add(name, help=text, description=text, epilog=_EPILOG)
     parser.add_argument("--manifests", type=file_path, default=Path(MANIFESTS), help="folder to write to (%(default)s)")
     parser.add_argument(
         "--skip-invalid", action="store_true", help="leave wrong rows out and list them in PART.rejected.jsonl; otherwise stop"
@@ -72,8 +75,8 @@ def _add_corpus(corpora: argparse._SubParsersAction[argparse.ArgumentParser], na
     return parser
 
 
-def _add_librispeech(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add_corpus(corpora, "librispeech", "Parts of LibriSpeech or Mini LibriSpeech, or of a corpus in the same layout.")
+def _add_librispeech(add: AddParser) -> None:
+    parser = _add_corpus(add, "librispeech", "Parts of LibriSpeech or Mini LibriSpeech, or of a corpus in the same layout.")
     parser.add_argument("--parts", nargs="+", required=True, metavar="PART", help="folder names, such as train-clean-5")
     parser.add_argument(
         "--folder",
@@ -85,8 +88,8 @@ def _add_librispeech(corpora: argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument("--mirror", metavar="URL", help="fetch from URL/12/PART.tar.gz and URL/31/PART.tar.gz")
 
 
-def _add_synthetic(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add_corpus(corpora, "synthetic", "Digits and short commands, spoken by a speech synthesiser in many voices.")
+def _add_synthetic(add: AddParser) -> None:
+    parser = _add_corpus(add, "synthetic", "Digits and short commands, spoken by a speech synthesiser in many voices.")
     parser.add_argument("--out", type=file_path, default=Path("data/raw/synthetic"), help="folder for the audio (%(default)s)")
     parser.add_argument(
         "--utterances", nargs=3, type=int, default=[1500, 120, 200], metavar=("TRAIN", "DEV", "TEST"), help="(1500 120 200)"
@@ -94,9 +97,9 @@ def _add_synthetic(corpora: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--seed", type=int, default=1, help="decides texts and voices (%(default)s)")
 
 
-def _add_spoken(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_spoken(add: AddParser) -> None:
     parser = _add_corpus(
-        corpora,
+        add,
         "spoken",
         "Any text, spoken by speech synthesisers in many voices. The same command gives the same speech, whatever --jobs is; "
         "where it was interrupted, it goes on, and with more --hours it adds to what there is.",
@@ -146,8 +149,8 @@ def _add_dev_share(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_table(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add_corpus(corpora, "table", "A CSV, TSV or JSONL file with one utterance a row.")
+def _add_table(add: AddParser) -> None:
+    parser = _add_corpus(add, "table", "A CSV, TSV or JSONL file with one utterance a row.")
     parser.add_argument("file", type=file_path, metavar="FILE", help="the table; paths in it count from its folder")
     parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="the manifest; the part is `all` by default")
     parser.add_argument(
@@ -163,8 +166,8 @@ def _add_table(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--duration-column", metavar="COLUMN", help="duration inside the audio file, in seconds")
 
 
-def _add_kaldi(corpora: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add_corpus(corpora, "kaldi", "A Kaldi data folder: wav.scp, text, and if there are any utt2spk and segments.")
+def _add_kaldi(add: AddParser) -> None:
+    parser = _add_corpus(add, "kaldi", "A Kaldi data folder: wav.scp, text, and if there are any utt2spk and segments.")
     parser.add_argument("folder", type=file_path, metavar="DIR", help="the folder; wav.scp's paths count from here, or from it")
     parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="the manifest; the part is `all` by default")
 

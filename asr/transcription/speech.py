@@ -115,7 +115,8 @@ def _read_weights() -> dict[str, torch.Tensor]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         model = torch.jit.load(path, map_location="cpu")
-    return dict(model._model.state_dict())
+    part = "_model."  # the network for 16 kHz
+    return {name.removeprefix(part): tensor for name, tensor in model.state_dict().items() if name.startswith(part)}
 
 
 def _matrix(kernel: torch.Tensor) -> torch.Tensor:
