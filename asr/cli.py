@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from asr.errors import (
     INTERRUPTED,
@@ -50,7 +52,9 @@ EXIT_CODES = (
     f"exit codes: 0 done; {Failure.exit_code} failed; {UserError.exit_code} something given cannot be used; "
     f"{LEFT_OUT} done, but something had to be left out; {INTERRUPTED} interrupted"
 )
-_STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+_BROKEN = frozenset({errno.EIO, errno.ESTALE})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -173,14 +177,42 @@ def _known(error: Exception) -> AsrError | None:
             f"there is not enough memory: {reason}; close other programs, allow more (`ulimit -v`), or give it less at once "
             "(--batch-seconds, trainer.batch_s, a smaller beam)"
         )
-    if isinstance(error, OSError) and error.errno in WRONG_PATH:
-        return ConfigError(f"cannot use {error.filename}: {error.strerror}; choose another name or folder")
-    if isinstance(error, OSError) and error.errno in _STORAGE:
-        place = f" {error.filename}" if error.filename else ""
+    if isinstance(error, OSError):
+        return _of_system(error)
+    return error if isinstance(error, AsrError) else None
+
+
+def _of_system(error: OSError) -> AsrError | None:
+    """Return what a user is told of an error of the system that nobody met before; None for a fault of ours."""
+    import shutil
+
+    if isinstance(error, shutil.Error):  # of copying a folder; it names all files
+        source, _, reason = error.args[0][-1]
+        return StorageError(f"cannot copy {source}: {reason}; change its permissions, or free some space")
+    place = f" {error.filename}" if error.filename else ""
+    if error.errno in WRONG_PATH:
+        return ConfigError(f"cannot use{place}: {error.strerror}; choose another name or folder")
+    if error.errno in _DENIED and error.filename and (path := _unreadable(str(error.filename))):
+        which = "" if path == str(error.filename) else f"; {path} may not be looked into"
+        return ConfigError(f"cannot read{place}: {error.strerror}{which}; change the permissions, or name another")
+    if error.errno in _DENIED:
+        return StorageError(f"cannot write{place}: {error.strerror}; change the permissions, or choose another folder")
+    if error.errno in _FULL:
         return StorageError(
             f"cannot write{place}: {error.strerror}; free some space or choose another folder, and run it again"
         )
-    return error if isinstance(error, AsrError) else None
+    if error.errno in _BROKEN:
+        return StorageError(f"cannot read or write{place}: {error.strerror}; look after the disk, and run it again")
+    return None
+
+
+def _unreadable(path: str) -> str | None:
+    """Return what of a path may not be read, a folder above it or itself; None where the system denied something else."""
+    place = Path(path)
+    for folder in reversed(place.absolute().parents):
+        if folder.is_dir() and not os.access(folder, os.X_OK):
+            return str(folder)
+    return path if place.exists() and not os.access(place, os.R_OK) else None
 
 
 def _report(name: str, message: object, code: int) -> int:

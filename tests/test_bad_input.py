@@ -634,7 +634,7 @@ def test_runs_that_cannot_go_on(finished: Path, tmp_path: Path, train: Run) -> N
         assert kept(finished) == before
     for content, words in (
         ({"epoch": 0, "evil": Evil(tmp_path / "trace")}, "cannot be read as a checkpoint"),
-        ({"epoch": 0, "state_dict": {}}, "cannot be read as a checkpoint (it lacks SpeechData, callbacks"),
+        ({"epoch": 0, "state_dict": {}}, "cannot be read as a checkpoint (it lacks callbacks"),
         ({**good, "run": {**good["run"], "settings": {"modle": 1}}}, "cannot be read as a checkpoint"),
     ):
         checkpoint.unlink()

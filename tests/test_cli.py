@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -53,6 +54,8 @@ def test_exit_code_is_the_command_s(fake: Fake) -> None:
         (KeyboardInterrupt(), 130, "asr fake: interrupted"),
         (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 1, "asr fake: error: cannot write runs/x: No space left"),
         (PermissionError(errno.EACCES, "Permission denied", "runs/x"), 1, "asr fake: error: cannot write runs/x: Permission"),
+        (OSError(errno.EIO, "Input/output error", "x.bin"), 1, "asr fake: error: cannot read or write x.bin: Input/output"),
+        (shutil.Error([("a/b", "c/b", "Permission denied")]), 1, "asr fake: error: cannot copy a/b: Permission denied"),
     ],
 )
 def test_error_becomes_a_message_and_an_exit_code(
@@ -63,6 +66,22 @@ def test_error_becomes_a_message_and_an_exit_code(
     captured = capsys.readouterr()
     assert words in captured.err
     assert "Traceback" not in captured.err
+
+
+def test_what_may_not_be_read_is_not_called_unwritable(
+    fake: Fake, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs the tests may read all, so the system's answer is stood in for."""
+    file = tmp_path / "dev.jsonl.gz"
+    file.touch()
+    fake(raising(PermissionError(errno.EACCES, "Permission denied", str(file))))
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != file and access(path, mode))
+    assert cli.main(["fake"]) == 2
+    assert f"cannot read {file}: Permission denied; change" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and access(path, mode))
+    assert cli.main(["fake"]) == 2
+    assert f"cannot read {file}: Permission denied; {tmp_path} may not be looked into" in capsys.readouterr().err
 
 
 def after(cause: BaseException, error: Exception) -> Exception:
