@@ -62,8 +62,8 @@ def load_model(
     asr.errors.PackageError
         Where the folder holds no model package that this version can read.
     """
-    from asr.package import read_package, with_decoding
-    from asr.shipped import find_model
+    from asr.package.load import read_package, with_decoding
+    from asr.package.shipped import find_model
     from asr.transcription.recogniser import Recogniser
 
     package = read_package(find_model(path), device)

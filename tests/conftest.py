@@ -113,7 +113,7 @@ def write_nonsense_package(folder: Path, cell: str = "lstm") -> Path:
 
     from asr.config import CnnConfig, Config, FrontendConfig, ModelConfig, RecurrentConfig
     from asr.model.acoustic import SpeechModel
-    from asr.package import write_package
+    from asr.package.save import write_package
     from asr.text import build_tokenizer
 
     torch.manual_seed(3)

@@ -30,7 +30,7 @@ from asr.compose import compose
 from asr.decoding.waveforms import decode_waveforms
 from asr.engine.checkpoint import LAST, read_checkpoint, write_checkpoint
 from asr.model.acoustic import SpeechModel
-from asr.package import write_package
+from asr.package.save import write_package
 from asr.text import build_tokenizer
 
 SAMPLE_RATE = 8000

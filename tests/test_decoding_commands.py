@@ -19,7 +19,8 @@ from asr.config import DecodingConfig
 from asr.decoding import build_decoder
 from asr.decoding.waveforms import decode_waveforms
 from asr.errors import ConfigError, PackageError
-from asr.package import read_package, with_decoding, write_package
+from asr.package.load import read_package, with_decoding
+from asr.package.save import write_package
 
 
 @pytest.fixture

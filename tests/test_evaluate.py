@@ -15,7 +15,7 @@ from asr.cli import main
 from asr.data.manifest import read_manifest, write_manifest
 from asr.decoding import build_decoder
 from asr.errors import DataError
-from asr.package import read_package
+from asr.package.load import read_package
 from asr.scoring.evaluation import Evaluation, evaluate
 
 RATE = 16000

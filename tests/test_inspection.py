@@ -21,7 +21,7 @@ from asr.decoding import build_decoder
 from asr.decoding.confidence import Calibration
 from asr.inspection.page import build_page
 from asr.inspection.trace import Trace, trace
-from asr.package import read_package
+from asr.package.load import read_package
 
 CELLS = ("rnn", "lstm", "gru", "peephole_lstm", "coupled_lstm", "window_mlp", "none")
 

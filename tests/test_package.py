@@ -19,14 +19,15 @@ import yaml
 from tiny_lstm import write_tiny_lstm
 
 import asr
-from asr.card import build_card
 from asr.cli import main
 from asr.config import CnnConfig, Config, DecodingConfig, FrontendConfig, ModelConfig, RecurrentConfig
 from asr.errors import ConfigError, PackageError
 from asr.language import load_language_model
 from asr.model.acoustic import SpeechModel
 from asr.model.storage import to_stored
-from asr.package import compress_package, read_package, write_package
+from asr.package.card import build_card
+from asr.package.load import read_package
+from asr.package.save import compress_package, write_package
 from asr.scoring import score
 from asr.text import Normaliser, build_tokenizer
 

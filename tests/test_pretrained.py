@@ -24,7 +24,8 @@ from asr.config import Config, DecodingConfig
 from asr.config_mapping import to_yaml
 from asr.decoding import build_decoder
 from asr.errors import ConfigError, DataError, PackageError
-from asr.package import compress_package, read_package, with_decoding, write_package
+from asr.package.load import read_package, with_decoding
+from asr.package.save import compress_package, write_package
 from asr.text import tokenizer_from_mapping
 from asr.training import train
 from asr.training.module import SpeechModule
@@ -74,7 +75,7 @@ def part(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]
 def shipped(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of a model that ships with asr."""
     shutil.copytree(base, tmp_path / "models" / "beeps")
-    monkeypatch.setattr("asr.shipped.models_dir", lambda: tmp_path / "models")
+    monkeypatch.setattr("asr.package.shipped.models_dir", lambda: tmp_path / "models")
     return "beeps"
 
 
@@ -359,7 +360,7 @@ def test_the_package_is_not_written_over_by_its_own_run(corpus: Path, base: Path
 def test_a_package_of_other_make_is_started_from(
     package: Path, package_of: Callable[[str], Path], corpus: Path, tmp_path: Path
 ) -> None:
-    """One that asr.package alone wrote, with a network of other cells refused."""
+    """One that asr.package.save alone wrote, with a network of other cells refused."""
     there = read_package(package).config
     config = small_config(corpus, tmp_path / "run", f"trainer.pretrained={package}", "trainer.epochs=1")
     config = replace(config, tokens=there.tokens, frontend=there.frontend, model=there.model)

@@ -17,8 +17,8 @@ import yaml
 import asr
 from asr.cli import main
 from asr.errors import ConfigError, PackageError
-from asr.package import read_package
-from asr.shipped import HOW_TO_GET_ONE, find_model, list_models, models_dir
+from asr.package.load import read_package
+from asr.package.shipped import HOW_TO_GET_ONE, find_model, list_models, models_dir
 
 FACTS = {
     "epoch": 7,
@@ -33,7 +33,7 @@ CARD = "# nonsense\n\nWrites what nobody said.\n"
 @pytest.fixture(autouse=True)
 def nothing_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in an empty folder, with a place for models that is not there yet, and no variable that names one."""
-    monkeypatch.setattr("asr.shipped.models_dir", lambda: tmp_path / "models")
+    monkeypatch.setattr("asr.package.shipped.models_dir", lambda: tmp_path / "models")
     monkeypatch.delenv("ASR_MODEL", raising=False)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -227,7 +227,7 @@ def test_evaluate_and_tune(
         read.append(path)
         raise PackageError("read")
 
-    monkeypatch.setattr("asr.package.read_package", spy)
+    monkeypatch.setattr("asr.package.load.read_package", spy)
     assert printed(capsys, command, "english", "mine/dev", code=2).endswith("error: read\n")
     assert read == [folder]
 
@@ -294,8 +294,8 @@ def test_listing_imports_no_torch(ship: Callable[..., Path]) -> None:
     folder = ship()
     code = f"""
 import pathlib, sys
-import asr.shipped
-asr.shipped.models_dir = lambda: pathlib.Path({str(folder.parent)!r})
+import asr.package.shipped
+asr.package.shipped.models_dir = lambda: pathlib.Path({str(folder.parent)!r})
 from asr.cli import main
 main(["models"])
 main(["models", "english"])

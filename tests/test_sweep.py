@@ -25,7 +25,7 @@ from asr.config import Config
 from asr.config_mapping import to_yaml
 from asr.errors import ConfigError
 from asr.files import replacing
-from asr.package import weights_hash
+from asr.package.load import weights_hash
 from asr.training.results import is_evaluated
 from asr.training.sweep import Job, Processes, _table, build_jobs, sweep
 

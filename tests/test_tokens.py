@@ -21,7 +21,7 @@ from asr.config import Config, TokensConfig
 from asr.config_mapping import from_mapping
 from asr.engine.checkpoint import LAST, read_checkpoint
 from asr.errors import ConfigError, DataError, PackageError
-from asr.package import read_package
+from asr.package.load import read_package
 from asr.text import FILE_NAME, Tokenizer, build_tokenizer, load_tokenizer
 from asr.training import train
 from asr.training.resume import kept_tokenizer

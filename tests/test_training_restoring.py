@@ -18,7 +18,7 @@ from beeps import assert_equal_weights, small_config, weights, write_beeps
 from asr.config import Config, options
 from asr.engine.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from asr.errors import ConfigError, DataError
-from asr.package import read_package
+from asr.package.load import read_package
 from asr.training import train
 from asr.training.resume import TERMS
 

@@ -321,7 +321,7 @@ def test_one_channel(run: Run, tmp_path: Path) -> None:
 def test_the_model_is_named_by_the_environment_or_asked_for(
     package: Path, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("asr.shipped.models_dir", lambda: tmp_path / "none")
+    monkeypatch.setattr("asr.package.shipped.models_dir", lambda: tmp_path / "none")
     monkeypatch.delenv("ASR_MODEL", raising=False)
     assert main(["transcribe", files[0]]) == 2
     assert "scripts/quickstart" in capsys.readouterr().err

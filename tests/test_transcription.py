@@ -20,7 +20,7 @@ from asr.audio import load_audio, stream_audio
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.waveforms import decode_waveforms
 from asr.errors import AudioError, ConfigError
-from asr.package import read_package
+from asr.package.load import read_package
 from asr.transcription.recogniser import _SETTING, Recogniser
 from asr.transcription.recording import Recording
 from asr.transcription.transcript import Segment, Transcript

@@ -19,7 +19,6 @@ from tiny_lstm import write_tiny_lstm
 
 import asr.files
 import asr.tuning
-from asr.card import add_tuning
 from asr.cli import main
 from asr.config import Config, DecodingConfig, TokensConfig
 from asr.config_mapping import from_mapping
@@ -28,7 +27,9 @@ from asr.decoding import build_decoder
 from asr.decoding.waveforms import decode_waveforms
 from asr.errors import DataError
 from asr.model.acoustic import SpeechModel
-from asr.package import read_package, self_contained, update_package, write_package
+from asr.package.card import add_tuning
+from asr.package.load import read_package
+from asr.package.save import self_contained, update_package, write_package
 from asr.scoring import score
 from asr.text import Normaliser, build_tokenizer
 from asr.tuning import Posteriors, objective, run, tuner

@@ -22,8 +22,9 @@ from asr.cli import main
 from asr.decoding.hotwords import read_hot_words
 from asr.errors import AudioError, ConfigError, DataError, PackageError
 from asr.language.texts import find_sources, read_text
-from asr.package import compress_package, read_package
-from asr.shipped import find_model
+from asr.package.load import read_package
+from asr.package.save import compress_package
+from asr.package.shipped import find_model
 from asr.text import Lexicon, load_tokenizer
 from asr.transcription import sources
 from asr.untrusted import MAX_LINES, check_name, read_json, read_lines, read_yaml

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from asr.commands.numbers import file_path
-from asr.shipped import find_model
+from asr.package.shipped import find_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the copy and say how large it is."""
     from asr.language.lstm_package import compress_lstm
     from asr.language.package import is_language_package
-    from asr.package import compress_package
+    from asr.package.save import compress_package
 
     source = find_model(args.model)
     is_language_model = is_language_package(source)

@@ -11,7 +11,7 @@ from asr.commands.overrides import add_decoding, add_hot_words, given_overrides,
 from asr.config import MANIFESTS
 from asr.data.manifest import manifest_stems
 from asr.errors import LEFT_OUT, ConfigError, Failure
-from asr.shipped import find_model
+from asr.package.shipped import find_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from asr.decoding import build_decoder
     from asr.decoding.confidence import Calibration
     from asr.files import check_output_folder
-    from asr.package import read_package
+    from asr.package.load import read_package
     from asr.progress import Progress
     from asr.scoring.diagram import write_calibration
     from asr.scoring.evaluation import evaluate

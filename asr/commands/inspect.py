@@ -12,7 +12,7 @@ from pathlib import Path
 from asr.commands.numbers import file_path
 from asr.commands.overrides import add_decoding, with_overrides
 from asr.errors import ConfigError
-from asr.shipped import DEFAULT, VARIABLE, find_model
+from asr.package.shipped import DEFAULT, VARIABLE, find_model
 
 _MAX_S = 60.0
 _LAST_S = 1e9  # of any recording
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from asr.inspection.page import build_page
     from asr.inspection.trace import trace
     from asr.mixing import SILENT, is_silent
-    from asr.package import read_package
+    from asr.package.load import read_package
 
     check_output_file(page)
     package = read_package(find_model(args.model), "cpu")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from asr.errors import ConfigError
 from asr.option import nearest
 from asr.output import print_utf8, to_json
-from asr.shipped import DEFAULT, HOW_TO_GET_ONE, VARIABLE, list_models
+from asr.package.shipped import DEFAULT, HOW_TO_GET_ONE, VARIABLE, list_models
 
 if TYPE_CHECKING:
-    from asr.shipped import ShippedModel
+    from asr.package.shipped import ShippedModel
 
 _HEADER = ("name", "size", "trained on", "epochs", "WER on development set", "folder")
 _UNKNOWN = "-"

@@ -15,7 +15,7 @@ from asr.commands.numbers import file_path, index, positive, seconds
 from asr.commands.overrides import add_decoding, add_hot_words, is_override, with_overrides
 from asr.errors import LEFT_OUT, AudioError, ConfigError, UserError
 from asr.output import one_line, print_utf8
-from asr.shipped import DEFAULT, VARIABLE, find_model
+from asr.package.shipped import DEFAULT, VARIABLE, find_model
 
 if TYPE_CHECKING:
     from asr.transcription.jobs import Job
@@ -188,7 +188,7 @@ def _jobs(args: argparse.Namespace, formats: Sequence[str]) -> list[Job]:
 
 
 def _load(model: Path, args: argparse.Namespace, formats: Sequence[str]) -> Recogniser:
-    from asr.package import read_package
+    from asr.package.load import read_package
     from asr.transcription.recogniser import Recogniser
     from asr.transcription.writers import NEEDS_WORDS
 

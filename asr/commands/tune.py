@@ -10,7 +10,7 @@ from asr.commands.numbers import file_path, gib, index, positive, seconds
 from asr.commands.overrides import add_decoding, given_overrides, is_override, with_overrides
 from asr.config import MANIFESTS
 from asr.errors import INTERRUPTED, LEFT_OUT, ConfigError
-from asr.shipped import find_model
+from asr.package.shipped import find_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("no manifest is named; expected at least one to tune on, such as librispeech/dev-clean")
     from asr.data.manifest import read_manifest
     from asr.files import check_output_folder
-    from asr.package import check_updatable, read_package
+    from asr.package.load import read_package
+    from asr.package.save import check_updatable
     from asr.tuning import Limits, check_decoder, searched_keys, tune_package
     from asr.tuning.storing import keep
     from asr.tuning.summary import summary

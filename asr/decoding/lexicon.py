@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from asr.config import DecodingConfig
 from asr.errors import ConfigError
 from asr.language import LanguageModel, NgramModel, load_language_model
+from asr.package.parts import find_part
 from asr.text import Lexicon, Tokenizer
 from asr.text.tokenizer import BOUNDARY
 
@@ -54,12 +55,6 @@ class Words:
         return [(tokens, label) for label, text in enumerate(self.texts, start=1) for tokens in self.lexicon[text]]
 
 
-def find(name: str, folder: Path | None) -> Path:
-    """Return the path of a file or folder that a decoder's setting names: in the model package if it is there."""
-    inside = folder / name if folder is not None else None
-    return inside if inside is not None and inside.exists() else Path(name)
-
-
 def load_ngram(config: DecodingConfig, folder: Path | None) -> NgramModel:
     """Read the n-gram model that the settings name.
 
@@ -75,7 +70,7 @@ def load_ngram(config: DecodingConfig, folder: Path | None) -> NgramModel:
             f"decoding.kind={config.kind} needs decoding.lm: the folder of a language model package, as `asr lm train` writes "
             "it, or a KenLM file"
         )
-    model = load_language_model(find(config.lm, folder))
+    model = load_language_model(find_part(config.lm, folder))
     if not isinstance(model, NgramModel):
         raise ConfigError(f"decoding.lm={config.lm}: {model.description}; expected an n-gram model")
     return model

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from asr.config import DecodingConfig
-from asr.decoding.lexicon import find, remembered, state_of
+from asr.decoding.lexicon import remembered, state_of
 from asr.errors import ConfigError
 from asr.language import load_language_model
 from asr.language.lstm import LstmModel
+from asr.package.parts import find_part
 
 
 def lstm_path(config: DecodingConfig, folder: Path | None) -> Path:
@@ -24,7 +25,7 @@ def lstm_path(config: DecodingConfig, folder: Path | None) -> Path:
             f"decoding.kind={config.kind} needs decoding.lstm: the folder of an LSTM language model package, as `asr lm train "
             "lm=lstm` writes it"
         )
-    return find(config.lstm, folder)
+    return find_part(config.lstm, folder)
 
 
 def load_lstm(path: Path) -> LstmModel:

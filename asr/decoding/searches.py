@@ -8,7 +8,7 @@ from pathlib import Path
 from asr.config import DecodingConfig
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.hotwords import spell_hot_words
-from asr.decoding.lexicon import Words, find, load_ngram, load_words, remembered, state_of, token_names
+from asr.decoding.lexicon import Words, load_ngram, load_words, remembered, state_of, token_names
 from asr.decoding.lexicon_search import LexiconSearch
 from asr.decoding.lstm import load_lstm, lstm_path
 from asr.decoding.rescoring import RescoringDecoder, SentenceScores
@@ -17,6 +17,7 @@ from asr.decoding.search import PrefixSearch
 from asr.decoding.wordlist import free_vocabulary, word_vocabulary
 from asr.errors import ConfigError
 from asr.language import LanguageModel, NgramModel
+from asr.package.parts import find_part
 from asr.text import Lexicon, Tokenizer
 
 
@@ -80,12 +81,12 @@ def word_source(config: DecodingConfig, tokenizer: Tokenizer, folder: Path | Non
 
 
 def _read_ngram(config: DecodingConfig, folder: Path | None) -> NgramModel:
-    path = find(config.lm, folder) if config.lm is not None else None
+    path = find_part(config.lm, folder) if config.lm is not None else None
     return remembered("n-gram model", state_of(path), lambda: load_ngram(config, folder))
 
 
 def _lexicon_file(config: DecodingConfig, folder: Path | None) -> Path | None:
-    return find(config.lexicon_file, folder) if config.lexicon_file is not None else None
+    return find_part(config.lexicon_file, folder) if config.lexicon_file is not None else None
 
 
 def _with_ngram(config: DecodingConfig, tokenizer: Tokenizer, folder: Path | None, lstm: Path | None) -> BeamDecoder:

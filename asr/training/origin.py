@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.config import Config, DecodingConfig, TokensConfig
-from asr.parts import LANGUAGE_NAME
+from asr.package.parts import LANGUAGE_NAME
 
 logger = logging.getLogger(__name__)
 

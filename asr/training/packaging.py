@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from asr.card import build_card
 from asr.config import Config
 from asr.data.validate import read_synthesisers
 from asr.errors import StorageError
-from asr.package import read_package, weights_hash, write_package
+from asr.package.card import build_card
+from asr.package.load import read_package, weights_hash
+from asr.package.save import write_package
 from asr.training.module import SpeechModule
 
 

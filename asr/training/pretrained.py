@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from asr.config import Config, DecodingConfig, get, options
-from asr.decoding.lexicon import find
 from asr.errors import ConfigError, PackageError
 from asr.option import show
-from asr.package import ModelPackage, read_package
-from asr.shipped import find_model
+from asr.package.load import ModelPackage, read_package
+from asr.package.parts import find_part
+from asr.package.shipped import find_model
 from asr.training.module import SpeechModule
 from asr.training.origin import PARTS, Origin
 
@@ -146,6 +146,6 @@ def _inherited(given: DecodingConfig, package: ModelPackage) -> DecodingConfig |
         return None
     named: dict[str, str | None] = {name: getattr(theirs, name) for name in PARTS}
     paths: dict[str, Any] = {
-        name: str(find(path, package.folder).resolve()) for name, path in named.items() if path is not None
+        name: str(find_part(path, package.folder).resolve()) for name, path in named.items() if path is not None
     }
     return replace(theirs, **paths)

@@ -10,8 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from asr.data.manifest import manifest_stem
-from asr.package import weights_hash
-from asr.parts import CONFIG_NAME
+from asr.package.load import weights_hash
+from asr.package.parts import CONFIG_NAME
 from asr.training.run import PACKAGE, RESULT
 
 EVALUATED = "test"

@@ -23,7 +23,8 @@ from asr.engine.saving import Checkpoints
 from asr.errors import ConfigError
 from asr.files import check_output_folder, locked, replacing, tidy
 from asr.model.acoustic import SpeechModel
-from asr.package import ModelPackage, check_replaceable, read_package
+from asr.package.load import ModelPackage, read_package
+from asr.package.save import check_replaceable
 from asr.text import Tokenizer, build_tokenizer
 from asr.training.checks import check_transcripts, leave_out_untrainable, name_unfit
 from asr.training.data import SpeechData

@@ -23,7 +23,7 @@ from asr.decoding.confidence import Calibration
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.waveforms import decode_waveforms
 from asr.errors import AudioError, ConfigError
-from asr.package import ModelPackage
+from asr.package.load import ModelPackage
 from asr.resampling import resample
 from asr.transcription.recording import Recording
 from asr.transcription.speech import SpeechDetector
@@ -55,7 +55,7 @@ class Recogniser:
     Parameters
     ----------
     package
-        What :func:`asr.package.read_package` returned.
+        What :func:`asr.package.load.read_package` returned.
     vad
         Give the network only what a voice activity detector takes for speech; otherwise all of the audio.
     channel

@@ -14,7 +14,7 @@ import torch
 from asr.config import DecodingConfig
 from asr.decoding import Decoder, Hypothesis, build_decoder
 from asr.errors import UserError
-from asr.package import ModelPackage
+from asr.package.load import ModelPackage
 from asr.scoring.score import Score, score
 from asr.text import Tokenizer
 from asr.tuning.keys import Key

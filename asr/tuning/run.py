@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from asr.config import DecodingConfig
-from asr.package import ModelPackage
+from asr.package.load import ModelPackage
 from asr.tuning.display import Display
 from asr.tuning.keys import Key
 from asr.tuning.objective import Decoded, Objective, with_priors

@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from asr.card import add_tuning
 from asr.config import DecodingConfig
 from asr.decoding.lexicon import load_words
 from asr.decoding.searches import word_source
 from asr.errors import PackageError
 from asr.files import replacing
 from asr.output import to_json
-from asr.package import ModelPackage, self_contained, update_package, weights_hash
-from asr.parts import CONFIG_NAME, read_card, read_config
+from asr.package.card import add_tuning
+from asr.package.load import ModelPackage, weights_hash
+from asr.package.parts import CONFIG_NAME, read_card, read_config
+from asr.package.save import self_contained, update_package
 from asr.tuning.picture import draw
 from asr.tuning.run import Tuned
 from asr.tuning.summary import title

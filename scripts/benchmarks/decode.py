@@ -24,10 +24,10 @@ from asr.decoding import build_decoder
 from asr.decoding.lexicon import Words, load_ngram, load_words
 from asr.decoding.waveforms import log_probabilities
 from asr.errors import ConfigError
-from asr.package import read_package
+from asr.package.load import read_package
+from asr.package.shipped import find_model
 from asr.scoring import score
 from asr.scoring.evaluation import read_batches
-from asr.shipped import find_model
 from asr.text import Tokenizer
 from benchmarks.measure import make_environment, run_module
 

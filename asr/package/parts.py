@@ -101,6 +101,12 @@ def _contained(path: Path, config: DecodingConfig) -> DecodingConfig:
     return dataclasses.replace(config, jobs=min(config.jobs, os.cpu_count() or 1))
 
 
+def find_part(name: str, folder: Path | None) -> Path:
+    """Return the path of a file or folder that a decoder's setting names: in the model package if it is there."""
+    inside = folder / name if folder is not None else None
+    return inside if inside is not None and inside.exists() else Path(name)
+
+
 def read_card(folder: Path) -> str:
     """Return the text of a package's card; empty where it has none.
 

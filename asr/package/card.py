@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
+from typing import Protocol
 
 from asr.config import Config, RecurrentConfig, TokensConfig
 from asr.model.acoustic import SpeechModel
-from asr.scoring.score import ErrorRate, Score
 from asr.version import __version__
 
 _CARD = """\
@@ -50,6 +50,26 @@ Long recordings are cut at quiet places into short pieces, each recognised by it
 
 {licence}
 """
+
+
+class Rate(Protocol):
+    """What a card says of an error rate, such as :class:`asr.scoring.score.ErrorRate`."""
+
+    def line(self, name: str) -> str:
+        """Return the rate after its name, with interval and counts."""
+
+
+class Score(Protocol):
+    """What a card says of a measurement, such as :class:`asr.scoring.Score`."""
+
+    @property
+    def wer(self) -> Rate: ...
+
+    @property
+    def cer(self) -> Rate: ...
+
+    @property
+    def utterances(self) -> Sized: ...
 
 
 def build_card(
@@ -162,7 +182,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) if names else "none"
 
 
-def _rate(rate: ErrorRate | None) -> str:
+def _rate(rate: Rate | None) -> str:
     return "not measured" if rate is None else rate.line("").strip()
 
 

@@ -1,70 +1,27 @@
-"""Model packages: a folder that is all that transcription and evaluation need, and that cannot run code.
-
-====================  ======================================================================================
-``config.yaml``       format version, configuration of tokens, frontend, model and decoding
-``model.safetensors`` weights: float32, or matrices in fewer bits (:mod:`asr.model.storage`)
-``tokenizer.json``    token inventory and text normaliser
-``README.md``         the card: what the model is, how good, how to use it
-``language/``         where the decoder needs them: language models (``ngram``, ``lstm``) and words with their spellings
-                      (``lexicon.tsv``)
-====================  ======================================================================================
-"""
+"""Model packages are written, changed and compressed: whole or not at all."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 import yaml
 
 from asr.config import Config, DecodingConfig
-from asr.config_mapping import from_mapping
-from asr.decoding.lexicon import find
 from asr.errors import PackageError
 from asr.files import make_folder, replacing_folder
 from asr.language.lstm_package import compress_lstm
 from asr.model.acoustic import SpeechModel
-from asr.model.device import check_device
-from asr.model.storage import check_finite, compressed, plain_weights, read_weights
-from asr.parts import CARD_NAME, CONFIG_NAME, FORMAT, LANGUAGE_NAME, SECTIONS, WEIGHTS_NAME, check_parts, read_config
-from asr.text import Tokenizer, load_tokenizer
+from asr.model.storage import check_finite, compressed, plain_weights
+from asr.package.load import read_package
+from asr.package.parts import CARD_NAME, CONFIG_NAME, FORMAT, LANGUAGE_NAME, SECTIONS, WEIGHTS_NAME, find_part
+from asr.text import Tokenizer
 from asr.version import __version__
-
-
-@dataclass(frozen=True)
-class ModelPackage:
-    """A model package that has been read and checked.
-
-    Attributes
-    ----------
-    folder
-        Where it lies.
-    config
-        Its configuration; what a package does not carry (corpus, optimiser, trainer) has default values.
-    model
-        The network, in evaluation mode, on the device that was asked for.
-    tokenizer
-        Its tokenizer.
-    checkpoint_hash
-        First 12 hexadecimal digits of the SHA-256 of ``model.safetensors``.
-    facts
-        What training noted: version, manifests and the like.
-    """
-
-    folder: Path
-    config: Config
-    model: SpeechModel
-    tokenizer: Tokenizer
-    checkpoint_hash: str
-    facts: Mapping[str, Any]
 
 
 def write_package(
@@ -86,7 +43,7 @@ def write_package(
     config, model, tokenizer
         What was trained.
     card
-        Text of ``README.md``, as from :func:`asr.card.build_card`.
+        Text of ``README.md``, as from :func:`asr.package.card.build_card`.
     facts
         Plain values (texts, numbers, lists of them) about the training, kept in ``config.yaml``.
 
@@ -136,7 +93,7 @@ def self_contained(config: DecodingConfig, folder: Path) -> tuple[DecodingConfig
         given = getattr(config, field)
         if given is None:
             continue
-        source = find(given, folder).resolve()
+        source = find_part(given, folder).resolve()
         if folder.resolve() in source.parents:
             inside[field] = source.relative_to(folder.resolve()).as_posix()
             continue
@@ -270,49 +227,3 @@ def _config_yaml(config: Config, facts: Mapping[str, Any]) -> str:
     mapping.update({section: dataclasses.asdict(getattr(config, section)) for section in SECTIONS})
     mapping["training"] = {"asr": __version__, **facts}
     return yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True, width=120)
-
-
-def read_package(folder: Path, device: str | torch.device = "cpu") -> ModelPackage:
-    """Read a model package; no code in it is run, whoever wrote it.
-
-    Parameters
-    ----------
-    folder
-        The package's folder.
-    device
-        Where the network is put.
-
-    Raises
-    ------
-    PackageError
-        Where a part is absent, corrupt, foreign or does not fit the others, naming it.
-    ConfigError
-        For a device that is not there.
-    """
-    folder = Path(folder)
-    target = check_device(device)
-    check_parts(folder)
-    config, facts = read_config(folder / CONFIG_NAME)
-    tokenizer = load_tokenizer(folder)
-    model = SpeechModel(config.frontend, config.model, len(tokenizer), empty=True)
-    model.load_state_dict(read_weights(folder / WEIGHTS_NAME, model, "config.yaml and tokenizer.json"), assign=True)
-    return ModelPackage(folder, config, model.eval().to(target), tokenizer, weights_hash(folder), facts)
-
-
-def weights_hash(folder: Path) -> str:
-    """Return the first 12 hexadecimal digits of the SHA-256 of a package's weights."""
-    with open(folder / WEIGHTS_NAME, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
-
-
-def with_decoding(package: ModelPackage, settings: Mapping[str, Any]) -> ModelPackage:
-    """Return a package with settings of the decoder replaced.
-
-    Raises
-    ------
-    ConfigError
-        For an unknown setting, a wrong type, or a value out of range.
-    """
-    mapping = dataclasses.asdict(package.config)
-    mapping["decoding"].update(settings)
-    return dataclasses.replace(package, config=from_mapping(mapping))

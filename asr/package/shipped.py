@@ -62,7 +62,7 @@ class ShippedModel:
         """
         if self.error is not None:
             raise PackageError(self.error)
-        from asr.parts import read_card
+        from asr.package.parts import read_card
 
         card = read_card(self.folder).lstrip()
         if not card:
@@ -72,7 +72,7 @@ class ShippedModel:
 
 def models_dir() -> Path:
     """Return the folder of the models that ship with asr; it need not be there."""
-    return Path(__file__).resolve().parent / "models"
+    return Path(__file__).resolve().parents[1] / "models"
 
 
 def list_models() -> list[ShippedModel]:
@@ -124,7 +124,7 @@ def _folders() -> dict[str, Path]:
 
 
 def _look_at(name: str, folder: Path) -> ShippedModel:
-    from asr.parts import CONFIG_NAME, check_parts, read_card, read_config
+    from asr.package.parts import CONFIG_NAME, check_parts, read_card, read_config
 
     facts: Mapping[str, Any] = {}
     error, card = None, ""
