@@ -387,7 +387,7 @@ def test_model_of_pieces(text: Path) -> None:
     assert 0.8 < sum(p for _, p in words) <= 1.0001
     [score] = model.score([["the", "duck", "quacks"]])
     assert score.n_tokens > 4
-    assert score.log_prob == pytest.approx(math.log(0.25), abs=0.5)
+    assert score.log_prob == pytest.approx(math.log(0.25), abs=0.8)
     assert any(text in {f"the {noun} {verb}" for noun, verb in VERBS.items()} for text in model.sample(5))
 
 

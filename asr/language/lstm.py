@@ -39,7 +39,10 @@ class LstmNetwork(nn.Module):
 
     def __init__(self, config: LstmConfig, n_units: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(n_units, config.embedding_size)
+        weight = torch.empty(n_units, config.embedding_size)
+        if not weight.is_meta:  # where it is to be read from a file; torch imports half of itself to draw nothing
+            nn.init.normal_(weight, std=config.embedding_size**-0.5)
+        self.embedding = nn.Embedding.from_pretrained(weight, freeze=False)
         self.dropout = LockedDropout(config.dropout)
         recurrent = RecurrentConfig(
             cell="lstm",
@@ -52,7 +55,6 @@ class LstmNetwork(nn.Module):
         self.recurrent = RecurrentStack(recurrent, config.embedding_size)
         self.projection = nn.Linear(config.hidden_size, config.embedding_size)
         self.bias = nn.Parameter(torch.full((n_units,), -math.log(n_units) if config.self_normalisation else 0.0))
-        nn.init.normal_(self.embedding.weight, std=config.embedding_size**-0.5)
 
     def forward(
         self, units: torch.Tensor, state: State | None, weight: torch.Tensor | None = None

@@ -47,7 +47,8 @@ def check_finite(weights: Mapping[str, torch.Tensor], where: str) -> None:
         With the tensor's name.
     """
     for name, tensor in weights.items():
-        if tensor.is_floating_point() and not math.isfinite(float(tensor.double().sum())) and not bool(tensor.isfinite().all()):
+        # The extremes of what holds NaN are NaN; they are found without a copy.
+        if tensor.is_floating_point() and tensor.numel() and not all(map(math.isfinite, map(float, tensor.aminmax()))):
             raise PackageError(f"{where}: tensor {name} holds NaN or infinity; the training that wrote it had diverged")
 
 
@@ -186,7 +187,7 @@ def from_stored(stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in stored.items():
         if tensor.dtype == torch.int8:
-            weights[name] = tensor.float() * _by_row(stored[name + SCALE], tensor)
+            weights[name] = tensor.float().mul_(_by_row(stored[name + SCALE], tensor))
         elif not name.endswith(SCALE):
             weights[name] = tensor.float() if tensor.is_floating_point() else tensor
     return weights
