@@ -467,6 +467,7 @@ def test_fewer_bits(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     whole, small = (model.score([["the", "cat", "meows"]])[0].log_prob for model in models)
     assert small == (whole if storage == "float32" else pytest.approx(whole, abs=0.05))
     assert (models[0].signature == models[1].signature) == (storage == "float32")
+    assert f"| signature | {models[1].signature} |" in (target / "README.md").read_text()
 
 
 def test_what_cannot_be_stored_in_fewer_bits(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ from asr.language.vocabulary import FILE_NAME as VOCABULARY_NAME
 from asr.language.vocabulary import Vocabulary
 from asr.model.storage import compressed, plain_weights
 from asr.text import FILE_NAME as TOKENIZER_NAME
+from asr.untrusted import MAX_CARD_BYTES, read_text
 
 
 def write_lstm(
@@ -99,9 +100,12 @@ def compress_lstm(folder: Path, target: Path, storage: str) -> Path:
         raise ConfigError(f"{target}: one of it and the package {folder} lies in the other; choose another folder")
     stored = compressed(plain_weights(model.network), storage, str(folder))
     with new_folder(target) as work:
-        for name in (CONFIG_NAME, VOCABULARY_NAME, TOKENIZER_NAME, CARD_NAME):
+        for name in (CONFIG_NAME, VOCABULARY_NAME, TOKENIZER_NAME):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, work / name)
         (work / LSTM_NAME).write_bytes(safetensors.torch.save(stored))
         note_hash(work, work / LSTM_NAME)
+        if (folder / CARD_NAME).is_file():  # the signature in it ends with the hash
+            card = read_text(folder / CARD_NAME, MAX_CARD_BYTES).replace(model.hash, file_hash(work / LSTM_NAME)[:12])
+            (work / CARD_NAME).write_text(card, encoding="utf-8")
     return target
