@@ -212,6 +212,22 @@ def batches(checkpoint: dict[str, Any]) -> None:
     checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["completed"] = 10**9
 
 
+def all_batches(checkpoint: dict[str, Any]) -> None:
+    checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["started"] = 10**9
+
+
+def all_epochs(checkpoint: dict[str, Any]) -> None:
+    checkpoint["loops"]["fit_loop"]["epoch_progress"]["total"]["completed"] = -1
+
+
+def batches_that_are_no_numbers(checkpoint: dict[str, Any]) -> None:
+    checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"] = []
+
+
+def emptied_moments(checkpoint: dict[str, Any]) -> None:
+    checkpoint["optimizer_states"][0]["state"].clear()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -230,6 +246,10 @@ def batches(checkpoint: dict[str, Any]) -> None:
         (loops, r"last\.ckpt: cannot be gone on from"),
         (no_loops, r"last\.ckpt: cannot be read as a checkpoint \(KeyError"),
         (batches, "steps are not those of"),
+        (all_batches, "steps are not those of"),
+        (all_epochs, "steps are not those of"),
+        (batches_that_are_no_numbers, r"last\.ckpt: cannot be read as a checkpoint \(TypeError"),
+        (emptied_moments, "the optimiser's moments are absent"),
     ],
 )
 def test_what_does_not_fit_is_named(

@@ -46,6 +46,8 @@ def _check_optimiser(checkpoint: Mapping[str, Any], module: TrainingModule) -> N
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     ((state,), (progress,)) = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
     load_optimiser(optimizer, state, {parameter: name for name, parameter in module.named_parameters()})
+    if checkpoint["global_step"] and not state["state"]:
+        raise ValueError("the optimiser's moments are absent")
     if progress["base_lrs"] != schedule.base_lrs:
         raise ValueError(f"the schedule's peak is {progress['base_lrs']}, expected {schedule.base_lrs}")
     for key, value in schedule.state_dict().items():

@@ -191,6 +191,9 @@ def _check_counts(path: Path, checkpoint: Mapping[str, Any], data: str, epoch_ba
         steps = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]
         fits &= all(0 <= count <= epoch_batches for count in batches.values()) and steps["completed"] == step
         fits &= all(epoch <= count <= epoch + 1 for count in epochs.values())
+        # What is ready, started, processed and completed differs by one at most; Lightning tells by them where it stopped.
+        totals = [loops[name]["total"].values() for name in ("epoch_loop.batch_progress", "epoch_progress")]
+        fits &= all(min(counts) >= 0 and max(counts) - min(counts) <= 1 for counts in totals)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error}). {terms.anew}") from None
     if not fits:
