@@ -14,7 +14,7 @@ from exhaustive import write_arpa
 
 from asr.config import CnnConfig, DecodingConfig, FrontendConfig, ModelConfig, RecurrentConfig, TokensConfig
 from asr.decoding import build_decoder
-from asr.decoding.alignment import Span, align, loudness, word_edges
+from asr.decoding.alignment import FrameSpan, align, loudness, word_edges
 from asr.decoding.confidence import Calibration
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.words import align_text, evidence_of, word_positions, words_of
@@ -53,12 +53,12 @@ class TestAlign:
         paths = [path for path in itertools.product(range(3), repeat=n_frames) if collapsed(path) == tokens]
         best = max(paths, key=lambda path: sum(float(log_probs[frame, token]) for frame, token in enumerate(path)))
         runs = [(token, list(frames)) for token, frames in itertools.groupby(range(n_frames), key=lambda frame: best[frame])]
-        assert align(log_probs, tokens) == [Span(frames[0], frames[-1] + 1) for token, frames in runs if token != 0]
+        assert align(log_probs, tokens) == [FrameSpan(frames[0], frames[-1] + 1) for token, frames in runs if token != 0]
 
     def test_no_more_frames_than_needed(self) -> None:
-        assert align(random_log_probs(3, 4, 0), [1, 2, 3]) == [Span(0, 1), Span(1, 2), Span(2, 3)]
-        assert align(random_log_probs(3, 4, 0), [2, 2]) == [Span(0, 1), Span(2, 3)]
-        assert align(random_log_probs(1, 4, 0), [3]) == [Span(0, 1)]
+        assert align(random_log_probs(3, 4, 0), [1, 2, 3]) == [FrameSpan(0, 1), FrameSpan(1, 2), FrameSpan(2, 3)]
+        assert align(random_log_probs(3, 4, 0), [2, 2]) == [FrameSpan(0, 1), FrameSpan(2, 3)]
+        assert align(random_log_probs(1, 4, 0), [3]) == [FrameSpan(0, 1)]
 
     def test_nothing_to_align(self) -> None:
         assert align(random_log_probs(4, 3, 0), []) == []
@@ -95,42 +95,42 @@ def levels_of(*parts: tuple[float, float]) -> np.ndarray:
 class TestWordEdges:
     def test_without_loudness_words_meet_half_way(self) -> None:
         # Frame k is centred on 0.04 k: frames 5..8 last from 0.18 to 0.34 s, frames 14..14 from 0.54 to 0.58 s.
-        edges = word_edges([Span(5, 9), Span(14, 15)], FRAME_S, 1.0)
+        edges = word_edges([FrameSpan(5, 9), FrameSpan(14, 15)], FRAME_S, 1.0)
         np.testing.assert_allclose(edges, [(0.18, 0.44), (0.44, 0.58)])
 
     def test_words_stay_inside_the_audio(self) -> None:
-        edges = word_edges([Span(0, 2), Span(4, 6)], FRAME_S, 0.2)
+        edges = word_edges([FrameSpan(0, 2), FrameSpan(4, 6)], FRAME_S, 0.2)
         np.testing.assert_allclose(edges, [(0.0, 0.1), (0.1, 0.2)])
 
     def test_a_pause_is_nobodys(self) -> None:
         # The tokens of the second word fire 0.1 s before it sounds, as those of real networks do.
         levels = levels_of((0.2, -70), (0.6, -20), (0.5, -70), (0.5, -20), (0.2, -70))
-        edges = word_edges([Span(7, 19), Span(30, 43)], FRAME_S, 2.0, levels)
+        edges = word_edges([FrameSpan(7, 19), FrameSpan(30, 43)], FRAME_S, 2.0, levels)
         np.testing.assert_allclose(edges, [(0.2, 0.8), (1.3, 1.8)])
 
     def test_a_pause_beyond_reach_is_not_taken(self) -> None:
         # 0.5 s of silence inside the second word's tokens: more than 0.3 s after its first token nothing is moved.
         levels = levels_of((0.1, -70), (0.9, -20), (0.7, -70), (0.4, -20))
-        ((_, end), (start, _)) = word_edges([Span(3, 20), Span(28, 50)], FRAME_S, 2.1, levels)
+        ((_, end), (start, _)) = word_edges([FrameSpan(3, 20), FrameSpan(28, 50)], FRAME_S, 2.1, levels)
         assert (end, start) == pytest.approx((1.0, 1.1 + 0.3), abs=0.021)
 
     def test_a_closure_is_no_pause(self) -> None:
         # Quiet for 0.05 s inside the gap: the words meet there.
         levels = levels_of((0.2, -70), (0.6, -20), (0.05, -70), (0.6, -20), (0.2, -70))
-        ((_, end), (start, _)) = word_edges([Span(6, 19), Span(24, 35)], FRAME_S, 1.65, levels)
+        ((_, end), (start, _)) = word_edges([FrameSpan(6, 19), FrameSpan(24, 35)], FRAME_S, 1.65, levels)
         assert end == start == pytest.approx(0.805)
 
     def test_noise_has_no_pauses(self) -> None:
         # The same as above with 10 dB between background and speech instead of 50.
         levels = levels_of((0.2, -30), (0.6, -20), (0.5, -30), (0.5, -20), (0.2, -30))
-        spans = [Span(7, 19), Span(30, 43)]
+        spans = [FrameSpan(7, 19), FrameSpan(30, 43)]
         np.testing.assert_allclose(word_edges(spans, FRAME_S, 2.0, levels), word_edges(spans, FRAME_S, 2.0))
 
     @pytest.mark.parametrize("seed", range(30))
     def test_times_are_ordered_whatever_the_audio(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
         cuts = np.sort(rng.choice(60, size=2 * int(rng.integers(1, 12)), replace=False))
-        spans = [Span(int(start), int(end)) for start, end in cuts.reshape(-1, 2)]
+        spans = [FrameSpan(int(start), int(end)) for start, end in cuts.reshape(-1, 2)]
         levels = np.repeat(rng.uniform(-80, 0, 60), rng.integers(1, 9, 60))
         duration_s = 59 * FRAME_S
         for loudness_db in (levels, None, levels[:7], np.zeros(0)):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from asr.config import DecodingConfig
-from asr.decoding.alignment import Span, align
+from asr.decoding.alignment import FrameSpan, align
 from asr.decoding.confidence import Calibration, fit_calibration, word_evidence
 from asr.errors import DataError
 
@@ -29,7 +29,7 @@ def total_probability(log_probs: torch.Tensor, tokens: list[int]) -> float:
 class TestWordEvidence:
     # tokens: blank 0, boundary 1, letters 2 and 3
     TOKENS = (2, 3, 1, 3, 1, 2)
-    SPANS = (Span(0, 1), Span(2, 3), Span(4, 5), Span(5, 7), Span(8, 9), Span(9, 10))
+    SPANS = (FrameSpan(0, 1), FrameSpan(2, 3), FrameSpan(4, 5), FrameSpan(5, 7), FrameSpan(8, 9), FrameSpan(9, 10))
     WORDS = (range(0, 2), range(3, 4), range(5, 6))
 
     @pytest.fixture
@@ -47,7 +47,7 @@ class TestWordEvidence:
         assert found[:, 1].tolist() == [2, 1, 1]
 
     def test_without_boundaries_frames_reach_to_the_next_word(self, log_probs: torch.Tensor) -> None:
-        tokens, spans = (2, 3, 3, 2), (Span(0, 1), Span(2, 3), Span(5, 7), Span(9, 10))
+        tokens, spans = (2, 3, 3, 2), (FrameSpan(0, 1), FrameSpan(2, 3), FrameSpan(5, 7), FrameSpan(9, 10))
         found = word_evidence(log_probs, tokens, spans, (range(0, 2), range(2, 3), range(3, 4)), boundary=None)
         expected = [
             total_probability(log_probs[0:5], [2, 3]),
@@ -64,7 +64,7 @@ class TestWordEvidence:
             word_evidence(log_probs, [2, 3], align(log_probs, [2, 3]), [range(0, 2)], 1), [[1.0, 2.0]], rtol=1e-6
         )
         log_probs[1] = torch.tensor([-math.inf, 0.0, -math.inf, -math.inf])
-        spans = [Span(0, 1), Span(2, 3)]
+        spans = [FrameSpan(0, 1), FrameSpan(2, 3)]
         np.testing.assert_allclose(word_evidence(log_probs, [2, 3], spans, [range(0, 2)], 1), [[0.0, 2.0]])
         assert word_evidence(log_probs, [], [], [], 1).shape == (0, 2)
 

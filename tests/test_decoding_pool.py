@@ -13,25 +13,25 @@ import numpy as np
 import pytest
 
 from asr.decoding import pool
-from asr.decoding.reading import Reading, Search, SearchOptions
+from asr.decoding.reading import BeamSearch, SearchHypothesis, SearchOptions
 from asr.errors import Failure
 
 OPTIONS = SearchOptions(beam=1, threshold=1.0)
 
 
-class Mortal(Search):
+class Mortal(BeamSearch):
     """Scores an utterance by its length; ends its process as long as a file is there."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
-    def run(self, utterances: Sequence[np.ndarray], options: SearchOptions) -> list[list[Reading]]:
+    def run(self, utterances: Sequence[np.ndarray], options: SearchOptions) -> list[list[SearchHypothesis]]:
         if self.file.exists():
             os._exit(1)
-        return [[Reading((), (), (), 0.0, 0.0, float(len(utterance)))] for utterance in utterances]
+        return [[SearchHypothesis((), (), (), 0.0, 0.0, float(len(utterance)))] for utterance in utterances]
 
 
-def scores(search: Search, *lengths: int) -> list[float]:
+def scores(search: BeamSearch, *lengths: int) -> list[float]:
     utterances = [np.zeros((n, 4), dtype=np.float32) for n in lengths]
     return [readings[0].score for readings in pool.run(search, utterances, OPTIONS, jobs=2)]
 

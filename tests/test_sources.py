@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from asr.errors import ConfigError, DataError
-from asr.transcription.sources import Source, find_sources, is_done, output_paths
+from asr.transcription.sources import RecordingFile, find_sources, is_done, output_paths
 
 
-def found(names: list[str], tell: Callable[[str], None] = lambda notice: None) -> list[Source]:
+def found(names: list[str], tell: Callable[[str], None] = lambda notice: None) -> list[RecordingFile]:
     return find_sources(names, tell)
 
 
@@ -24,9 +24,9 @@ def touch(path: Path) -> Path:
 
 def test_files_are_taken_as_they_are() -> None:
     assert found(["x/talk.final.mp3", "absent", "-"]) == [
-        Source("x/talk.final.mp3", Path("talk.final")),
-        Source("absent", Path("absent")),
-        Source("-", Path("stdin")),
+        RecordingFile("x/talk.final.mp3", Path("talk.final")),
+        RecordingFile("absent", Path("absent")),
+        RecordingFile("-", Path("stdin")),
     ]
 
 
@@ -36,7 +36,7 @@ def test_a_folder_is_all_audio_below_it(tmp_path: Path) -> None:
         touch(tmp_path / name)
     told: list[str] = []
     assert found([str(tmp_path)], told.append) == [
-        Source(str(tmp_path / name), Path(name).with_suffix("")) for name in sorted(wanted, key=lambda name: Path(name))
+        RecordingFile(str(tmp_path / name), Path(name).with_suffix("")) for name in sorted(wanted, key=lambda name: Path(name))
     ]
     assert told == [
         f"{tmp_path}: passed over what does not end as audio does or is hidden, 4 in all: 2 hidden, 1 .txt, 1 without an ending"
@@ -91,7 +91,7 @@ def test_recordings_are_not_overwritten(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_done_is_what_is_there_in_all_formats_and_not_older(tmp_path: Path) -> None:
-    source = Source(str(touch(tmp_path / "a.wav")), Path("a"))
+    source = RecordingFile(str(touch(tmp_path / "a.wav")), Path("a"))
     paths = [tmp_path / "a.txt", tmp_path / "a.srt"]
     os.utime(source.path, (1000, 1000))
     assert not is_done(source, paths)
@@ -102,5 +102,5 @@ def test_done_is_what_is_there_in_all_formats_and_not_older(tmp_path: Path) -> N
     assert is_done(source, paths)
     os.utime(source.path, (1001, 1001))
     assert not is_done(source, paths)
-    assert not is_done(Source("-", Path("a")), paths)
-    assert not is_done(Source(str(tmp_path / "absent.wav"), Path("a")), paths)
+    assert not is_done(RecordingFile("-", Path("a")), paths)
+    assert not is_done(RecordingFile(str(tmp_path / "absent.wav"), Path("a")), paths)

@@ -199,7 +199,7 @@ def test_standard_input_has_an_end(package: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sources, "MAX_STDIN_BYTES", 1 << 22)
     with open("/dev/zero") as stream:
         monkeypatch.setattr(sys, "stdin", stream)
-        opened = sources.open_source(sources.Source("-", Path("stdin")))
+        opened = sources.open_source(sources.RecordingFile("-", Path("stdin")))
         assert not isinstance(opened, str)
         with pytest.raises(AudioError, match="stdin: more than 4 MiB"):
             opened.read()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from asr.errors import AudioError, ConfigError
 from asr.transcription.speech import FRAME, SpeechDetector
-from asr.transcription.windows import Planner, Span, Window, cut_windows
+from asr.transcription.windows import Planner, Window, WindowSpan, cut_windows
 
 SECOND = SAMPLE_RATE / FRAME  # frames
 SHORTEST_WINDOW_S = 9.0
@@ -34,7 +34,7 @@ def cut(waveform: np.ndarray, detector: SpeechDetector | None, size: int = 10**9
     return list(cut_windows(blocks, rate, "a.wav", detector=detector, window_s=30.0, earliest_s=10.0))
 
 
-def plan(speech: Sequence[bool], window_s: float = 30.0, earliest_s: float = 10.0, size: int = 10**9) -> list[Span]:
+def plan(speech: Sequence[bool], window_s: float = 30.0, earliest_s: float = 10.0, size: int = 10**9) -> list[WindowSpan]:
     planner = Planner(window_s, earliest_s)
     probabilities = np.where(speech, 0.9, 0.1)
     spans = [span for block in blocks_of(probabilities, size) for span in planner.feed(block)]
@@ -46,7 +46,7 @@ def pattern(*stretches: tuple[float, bool]) -> list[bool]:
     return [is_speech for seconds, is_speech in stretches for _ in range(round(seconds * SECOND))]
 
 
-def seconds(spans: Sequence[Span]) -> list[tuple[float, float]]:
+def seconds(spans: Sequence[WindowSpan]) -> list[tuple[float, float]]:
     return [(round(span.start / SECOND, 1), round(span.end / SECOND, 1)) for span in spans]
 
 

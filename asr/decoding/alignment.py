@@ -31,14 +31,14 @@ _LEAST_RANGE_DB = 15.0
 _SILENCE = 1e-10
 
 
-class Span(NamedTuple):
+class FrameSpan(NamedTuple):
     """Consecutive output frames, half open."""
 
     start: int
     end: int
 
 
-def align(log_probs: torch.Tensor, tokens: Sequence[int]) -> list[Span]:
+def align(log_probs: torch.Tensor, tokens: Sequence[int]) -> list[FrameSpan]:
     """Return the frames of each token on the likeliest of the alignments that read the given tokens.
 
     The Viterbi algorithm over the CTC lattice (Graves et al. 2006; Kürzinger et al. 2020), by torchaudio.
@@ -52,7 +52,7 @@ def align(log_probs: torch.Tensor, tokens: Sequence[int]) -> list[Span]:
 
     Returns
     -------
-    list of Span
+    list of FrameSpan
         One for each token, in order, disjoint: the frames that carry the token, blanks before and after it not among them.
 
     Raises
@@ -63,7 +63,7 @@ def align(log_probs: torch.Tensor, tokens: Sequence[int]) -> list[Span]:
     Examples
     --------
     >>> align(torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.9, 0.1], [0.3, 0.7]]).log(), [1, 1])
-    [Span(start=1, end=2), Span(start=3, end=4)]
+    [FrameSpan(start=1, end=2), FrameSpan(start=3, end=4)]
     """
     if not tokens:
         return []
@@ -82,7 +82,7 @@ def align(log_probs: torch.Tensor, tokens: Sequence[int]) -> list[Span]:
     labels = path[0].numpy()
     changes = np.flatnonzero(labels[1:] != labels[:-1]) + 1
     edges = [0, *changes.tolist(), n_frames]
-    return [Span(a, b) for a, b in pairwise(edges) if labels[a] != BLANK]
+    return [FrameSpan(a, b) for a, b in pairwise(edges) if labels[a] != BLANK]
 
 
 def loudness(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -106,7 +106,7 @@ def loudness(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def word_edges(
-    spans: Sequence[Span], frame_s: float, duration_s: float, loudness_db: np.ndarray | None = None
+    spans: Sequence[FrameSpan], frame_s: float, duration_s: float, loudness_db: np.ndarray | None = None
 ) -> list[tuple[float, float]]:
     """Turn the frames of words into times, sharing out what lies between them.
 

@@ -1,4 +1,4 @@
-"""Decoders that keep many hypotheses: a search, and what makes hypotheses of its readings."""
+"""Decoders that keep many hypotheses: a search, and what joins those of its hypotheses that are the same text."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from asr.config import DecodingConfig
 from asr.decoding import pool
 from asr.decoding.decoder import Decoder
-from asr.decoding.frames import Adjustment, Utterance
+from asr.decoding.frames import Adjustment, Emissions
 from asr.decoding.hypothesis import Hypothesis
-from asr.decoding.reading import Reading, Search, SearchOptions
+from asr.decoding.reading import BeamSearch, SearchHypothesis, SearchOptions
 from asr.text import Tokenizer
 
 
@@ -29,7 +29,7 @@ class BeamDecoder(Decoder):
     config
         The decoder's settings.
     search
-        Finds the readings.
+        Finds hypotheses.
     texts
         Text of each label where the search writes words of a closed vocabulary; None where the tokens are the text.
     counts_words
@@ -47,7 +47,7 @@ class BeamDecoder(Decoder):
         self,
         tokenizer: Tokenizer,
         config: DecodingConfig,
-        search: Search,
+        search: BeamSearch,
         *,
         texts: Sequence[str] | None = None,
         counts_words: bool = False,
@@ -105,31 +105,31 @@ class BeamDecoder(Decoder):
     def lists(self, log_probs: torch.Tensor, n_frames: torch.Tensor) -> list[list[Hypothesis]]:
         """Return all hypotheses that are left of each utterance, each with another text; as :meth:`decode` otherwise."""
         self.check(log_probs, n_frames)
-        utterances = self._adjustment.utterances(log_probs, n_frames)
-        spoken = [utterance for utterance in utterances if len(utterance.frames)]
+        emissions = self._adjustment.emissions(log_probs, n_frames)
+        spoken = [part for part in emissions if len(part.frames)]
         found = iter(pool.run(self._search, [part.log_probs for part in spoken], self._options, self.config.jobs))
         silence = Hypothesis("", (), (), 0.0, 0.0, 0.0)
-        return [self._joined(next(found), part) if len(part.frames) else [silence] for part in utterances]
+        return [self._joined(next(found), part) if len(part.frames) else [silence] for part in emissions]
 
-    def _joined(self, readings: Sequence[Reading], utterance: Utterance) -> list[Hypothesis]:
-        """Return a hypothesis of each text from the readings, best first."""
-        groups: dict[str, list[Reading]] = {}
-        for reading in readings:
-            groups.setdefault(self._text(reading), []).append(reading)
-        return [self._hypothesis(text, group, utterance.frames) for text, group in groups.items()]
+    def _joined(self, found: Sequence[SearchHypothesis], emissions: Emissions) -> list[Hypothesis]:
+        """Return a hypothesis of each text that a search found, best first."""
+        groups: dict[str, list[SearchHypothesis]] = {}
+        for hypothesis in found:
+            groups.setdefault(self._text(hypothesis), []).append(hypothesis)
+        return [self._hypothesis(text, group, emissions.frames) for text, group in groups.items()]
 
-    def _text(self, reading: Reading) -> str:
+    def _text(self, hypothesis: SearchHypothesis) -> str:
         if self._texts is None:
-            return self.tokenizer.decode(reading.tokens)
-        return " ".join(self._texts[label - 1] for label in reading.labels)
+            return self.tokenizer.decode(hypothesis.tokens)
+        return " ".join(self._texts[label - 1] for label in hypothesis.labels)
 
-    def _hypothesis(self, text: str, group: Sequence[Reading], frames: np.ndarray) -> Hypothesis:
-        """Join readings, best first, that differ in their tokens; of those that differ in their words, the best counts."""
+    def _hypothesis(self, text: str, group: Sequence[SearchHypothesis], frames: np.ndarray) -> Hypothesis:
+        """Join hypotheses, best first, that differ in their tokens; of those that differ in their words, the best counts."""
         best = group[0]
         acoustic, score = best.acoustic, best.score
         if self._options.log_add:
-            alike = [reading for reading in group if reading.labels == best.labels]
-            acoustic, score = (_log_sum([getattr(reading, name) for reading in alike]) for name in ("acoustic", "score"))
+            alike = [hypothesis for hypothesis in group if hypothesis.labels == best.labels]
+            acoustic, score = (_log_sum([getattr(hypothesis, name) for hypothesis in alike]) for name in ("acoustic", "score"))
         places = tuple(frames[list(best.frames)].tolist())
         ends = best.word_ends if self.config.optional_boundary else ()
         return Hypothesis(text, best.tokens, places, acoustic, best.language, score, ends, lstm=best.lstm)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from asr.config import DecodingConfig
 from asr.ctc import BLANK
-from asr.decoding.alignment import Span
+from asr.decoding.alignment import FrameSpan
 from asr.errors import DataError
 
 # Probabilities nearer to 0 or 1 than this count as this far away. It keeps logits finite; and a word that the lexicon chose
@@ -127,7 +127,7 @@ def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
 
 
 def word_evidence(
-    log_probs: torch.Tensor, tokens: Sequence[int], spans: Sequence[Span], words: Sequence[range], boundary: int | None
+    log_probs: torch.Tensor, tokens: Sequence[int], spans: Sequence[FrameSpan], words: Sequence[range], boundary: int | None
 ) -> np.ndarray:
     """Return what a confidence is made of.
 
@@ -164,8 +164,8 @@ def word_evidence(
 
 
 def _zone(
-    index: int, tokens: Sequence[int], spans: Sequence[Span], words: Sequence[range], boundary: int | None, n_frames: int
-) -> tuple[Span, range]:
+    index: int, tokens: Sequence[int], spans: Sequence[FrameSpan], words: Sequence[range], boundary: int | None, n_frames: int
+) -> tuple[FrameSpan, range]:
     """Return the frames in which a word is judged, and the positions of the tokens that are to be read there.
 
     The boundary tokens beside the word belong to it. Where there is none, the frames reach to the tokens of the next word.
@@ -180,4 +180,4 @@ def _zone(
         has_boundary = tokens[last + 1] == boundary
         last += has_boundary
         end = spans[last].end if has_boundary else spans[last + 1].start
-    return Span(start, end), range(first, last + 1)
+    return FrameSpan(start, end), range(first, last + 1)

@@ -15,8 +15,8 @@ _LOWEST = -1e4
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """What a search gets of an utterance.
+class Emissions:
+    """What a search gets of an utterance: the network's scores of its frames.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Adjustment:
 
     @property
     def signature(self) -> str:
-        """The settings that change scores, each after a comma; blank skipping is not among them, see :meth:`utterances`."""
+        """The settings that change scores, each after a comma; blank skipping is not among them, see :meth:`emissions`."""
         return self._signature
 
     def apply(self, log_probs: torch.Tensor) -> torch.Tensor:
@@ -77,7 +77,7 @@ class Adjustment:
         """
         return log_probs if self._offsets is None else log_probs + self._offsets.to(log_probs)
 
-    def utterances(self, log_probs: torch.Tensor, n_frames: torch.Tensor) -> list[Utterance]:
+    def emissions(self, log_probs: torch.Tensor, n_frames: torch.Tensor) -> list[Emissions]:
         """Return each utterance of a batch by itself.
 
         Of neighbouring frames whose blank is almost certain, the first is kept: it still keeps two equal tokens apart.
@@ -93,9 +93,9 @@ class Adjustment:
             Where a log-probability is NaN or plus infinity.
         """
         rows = log_probs.detach().float().cpu()
-        return [self._utterance(row[:length]) for row, length in zip(rows, n_frames.tolist(), strict=True)]
+        return [self._emissions(row[:length]) for row, length in zip(rows, n_frames.tolist(), strict=True)]
 
-    def _utterance(self, log_probs: torch.Tensor) -> Utterance:
+    def _emissions(self, log_probs: torch.Tensor) -> Emissions:
         if not bool((log_probs < torch.inf).all()):
             raise Failure("the network's output holds NaN, so there is no text to decode; its weights or its input are broken")
         frames = np.arange(len(log_probs))
@@ -103,4 +103,4 @@ class Adjustment:
             blank = log_probs[:, 0].exp().numpy() > self._skip
             frames = np.flatnonzero(~blank | ~np.append(False, blank[:-1]))
         adjusted = self.apply(log_probs[torch.from_numpy(frames)]).clamp_(min=_LOWEST)
-        return Utterance(np.ascontiguousarray(adjusted.numpy()), frames)
+        return Emissions(np.ascontiguousarray(adjusted.numpy()), frames)

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Words:
+class LabelledLexicon:
     """A lexicon whose words the language model knows.
 
     Attributes
@@ -112,7 +112,7 @@ def _same_form(model: LanguageModel, tokenizer: Tokenizer) -> bool:
     return model.form is not None and model.form.settings == tokenizer.form.settings
 
 
-def load_words(model: LanguageModel, tokenizer: Tokenizer, file: Path | None) -> Words:
+def load_words(model: LanguageModel, tokenizer: Tokenizer, file: Path | None) -> LabelledLexicon:
     """Return the words of a language model with their spellings; what the model or the spellings lack is left out and logged.
 
     Parameters
@@ -151,7 +151,7 @@ def load_words(model: LanguageModel, tokenizer: Tokenizer, file: Path | None) ->
             n_foreign,
         )
     names, used = zip(*known, strict=True)
-    return Words(names, used, lexicon)
+    return LabelledLexicon(names, used, lexicon)
 
 
 _RECENT: dict[str, tuple[str, Any]] = {}

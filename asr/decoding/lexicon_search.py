@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.decoding.reading import Reading, Search, SearchOptions
+from asr.decoding.reading import BeamSearch, SearchHypothesis, SearchOptions
 from asr.language.kenlm import LOG_10, open_kenlm
 
 _LOG = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ _MOST_HOMOPHONES = 6
 _NEVER = -1e4
 
 
-class LexiconSearch(Search):
+class LexiconSearch(BeamSearch):
     """Search among the words of a lexicon.
 
     Parameters
@@ -78,7 +78,7 @@ class LexiconSearch(Search):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._arguments
 
-    def run(self, utterances: Sequence[np.ndarray], options: SearchOptions) -> list[list[Reading]]:
+    def run(self, utterances: Sequence[np.ndarray], options: SearchOptions) -> list[list[SearchHypothesis]]:
         from flashlight.lib.text.decoder import CriterionType, LexiconDecoder, LexiconDecoderOptions
 
         settings = LexiconDecoderOptions(
@@ -95,7 +95,7 @@ class LexiconSearch(Search):
         decoder = LexiconDecoder(settings, self._trie, self._lm, self._boundary, 0, self._n_words, [], False)
         return [self._search(decoder, utterance, options) for utterance in utterances]
 
-    def _search(self, decoder: Any, log_probs: np.ndarray, options: SearchOptions) -> list[Reading]:
+    def _search(self, decoder: Any, log_probs: np.ndarray, options: SearchOptions) -> list[SearchHypothesis]:
         emissions = np.full((len(log_probs) + 1, self._n_tokens + 1), _NEVER, dtype=np.float32)
         emissions[:-1, :-1] = log_probs
         emissions[-1, self._boundary] = 0.0
@@ -103,9 +103,9 @@ class LexiconSearch(Search):
         n_likelier = (log_probs > log_probs[:, :1]).sum(axis=1)
         emissions[:-1, -1][n_likelier > options.tokens] = -_NEVER
         results = decoder.decode(emissions.ctypes.data, *emissions.shape)
-        return [self._reading(result, options) for result in results[: options.n_best]]
+        return [self._hypothesis(result, options) for result in results[: options.n_best]]
 
-    def _reading(self, result: Any, options: SearchOptions) -> Reading:
+    def _hypothesis(self, result: Any, options: SearchOptions) -> SearchHypothesis:
         # What stands before the first frame, in the added one and behind it is not the network's.
         tokens, words = np.array(result.tokens), np.array(result.words)
         written = tokens[1:-2]
@@ -121,6 +121,6 @@ class LexiconSearch(Search):
         frames = frames[~is_boundary | ~np.append(True, is_boundary[:-1])]
         language = result.lmScore * LOG_10
         acoustic = score - options.lm_weight * language - options.word_score * len(labels)
-        return Reading(
+        return SearchHypothesis(
             tuple(written[frames].tolist()), tuple(frames.tolist()), tuple(labels.tolist()), acoustic, language, score
         )

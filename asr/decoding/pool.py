@@ -14,18 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from asr.decoding.reading import Reading, Search, SearchOptions
+from asr.decoding.reading import BeamSearch, SearchHypothesis, SearchOptions
 from asr.errors import Failure
 
 # Pieces of work for each process in a batch: more even out their lengths, fewer leave more to search together.
 _PIECES = 2
 
-_executors: weakref.WeakKeyDictionary[Search, tuple[int, ProcessPoolExecutor]] = weakref.WeakKeyDictionary()
+_executors: weakref.WeakKeyDictionary[BeamSearch, tuple[int, ProcessPoolExecutor]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
-_search: Search
+_search: BeamSearch
 
 
-def run(search: Search, utterances: Sequence[np.ndarray], options: SearchOptions, jobs: int) -> list[list[Reading]]:
+def run(
+    search: BeamSearch, utterances: Sequence[np.ndarray], options: SearchOptions, jobs: int
+) -> list[list[SearchHypothesis]]:
     """Search utterances in this process (``jobs`` = 1) or in others, which live as long as the search does.
 
     Raises
@@ -41,7 +43,7 @@ def run(search: Search, utterances: Sequence[np.ndarray], options: SearchOptions
     executor = _executor(search, jobs)
     try:
         futures = [executor.submit(_run, [utterances[index] for index in piece], options) for piece in pieces]
-        found: dict[int, list[Reading]] = {}
+        found: dict[int, list[SearchHypothesis]] = {}
         for piece, future in zip(pieces, futures, strict=True):
             found.update(zip(piece, future.result(), strict=True))
     except BrokenProcessPool:
@@ -56,7 +58,7 @@ def run(search: Search, utterances: Sequence[np.ndarray], options: SearchOptions
     return [found[index] for index in range(len(utterances))]
 
 
-def _executor(search: Search, jobs: int) -> ProcessPoolExecutor:
+def _executor(search: BeamSearch, jobs: int) -> ProcessPoolExecutor:
     with _lock:
         there = _executors.get(search)
         if there is not None and there[0] == jobs:
@@ -74,25 +76,25 @@ def _executor(search: Search, jobs: int) -> ProcessPoolExecutor:
 class _Sent:
     """What becomes the search in another process and does not keep it alive in this one, as an executor's arguments would."""
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: BeamSearch) -> None:
         self._search = weakref.ref(search)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _received, (self._search(),)
 
 
-def _received(search: Search) -> Search:
+def _received(search: BeamSearch) -> BeamSearch:
     return search
 
 
-def _forget(search: Search) -> None:
+def _forget(search: BeamSearch) -> None:
     with _lock:
         there = _executors.pop(search, None)
     if there is not None:
         there[1].shutdown(wait=False, cancel_futures=True)
 
 
-def _begin(search: Search) -> None:
+def _begin(search: BeamSearch) -> None:
     """Make a process ready: one thread, and an interrupt is the parent's affair."""
     global _search
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -103,5 +105,5 @@ def _begin(search: Search) -> None:
     _search = search
 
 
-def _run(utterances: list[np.ndarray], options: SearchOptions) -> list[list[Reading]]:
+def _run(utterances: list[np.ndarray], options: SearchOptions) -> list[list[SearchHypothesis]]:
     return _search.run(utterances, options)

@@ -10,8 +10,8 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One reading of an utterance.
+class SearchHypothesis:
+    """One hypothesis of a search.
 
     Attributes
     ----------
@@ -47,9 +47,9 @@ class SearchOptions:
         Tokens beside the blank tried in each frame, the likeliest ones; 0 is all. Beside them, one that was there in the frame
         before may go on.
     n_best
-        Readings wanted of each utterance; a search may return more.
+        Hypotheses wanted of each utterance; a search may return more.
     log_add
-        Add up the probabilities of a reading's alignments; otherwise the best one counts.
+        Add up the probabilities of the alignments of a hypothesis; otherwise the best one counts.
     lm_weight
         Weight of the language model's natural log-probabilities.
     word_score
@@ -65,12 +65,12 @@ class SearchOptions:
     word_score: float = 0.0
 
 
-class Search(ABC):
-    """Finds the best readings of utterances; it can be sent to other processes."""
+class BeamSearch(ABC):
+    """Finds the best hypotheses of utterances; it can be sent to other processes."""
 
     @abstractmethod
-    def run(self, utterances: Sequence[np.ndarray], options: SearchOptions) -> list[list[Reading]]:
-        """Return the readings of each utterance, best first, at least one.
+    def run(self, utterances: Sequence[np.ndarray], options: SearchOptions) -> list[list[SearchHypothesis]]:
+        """Return the hypotheses of each utterance, best first, at least one.
 
         Parameters
         ----------

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from asr.decoding.beam_state import NEVER, NO_LABEL, Beam, Stay, extend_keys, extended, stay
-from asr.decoding.reading import Reading, Search, SearchOptions
+from asr.decoding.reading import BeamSearch, SearchHypothesis, SearchOptions
 from asr.decoding.scorers import NgramTokens
-from asr.decoding.traceback import Path, Step, trace
+from asr.decoding.traceback import Step, TokenPath, trace
 from asr.decoding.trie import ROOT
-from asr.decoding.vocabulary import Ends, Finish, Vocabulary
+from asr.decoding.vocabulary import Ends, Finish, SearchVocabulary
 
 # Frames after which the language models forget the hypotheses that have fallen out of the beam.
 _FRAMES_REMEMBERED = 32
@@ -31,7 +31,7 @@ _FRAMES_REMEMBERED = 32
 _ROWS = 32
 
 
-class PrefixSearch(Search):
+class PrefixSearch(BeamSearch):
     """Prefix beam search.
 
     Parameters
@@ -44,22 +44,24 @@ class PrefixSearch(Search):
         Language model over the tokens, or None.
     """
 
-    def __init__(self, boundary: int | None, vocabulary: Vocabulary | None = None, tokens: NgramTokens | None = None) -> None:
+    def __init__(
+        self, boundary: int | None, vocabulary: SearchVocabulary | None = None, tokens: NgramTokens | None = None
+    ) -> None:
         self.boundary = boundary
         self.vocabulary = vocabulary
         self.tokens = tokens
 
-    def run(self, utterances: Sequence[np.ndarray], options: SearchOptions) -> list[list[Reading]]:
-        """Return all readings left at the end of each utterance, best first.
+    def run(self, utterances: Sequence[np.ndarray], options: SearchOptions) -> list[list[SearchHypothesis]]:
+        """Return all hypotheses left at the end of each utterance, best first.
 
         Parameters
         ----------
         utterances, options
-            As for :class:`asr.decoding.reading.Search`. Tokens that are further below the best token of their frame than the
-            threshold are not tried. The boundary always is where it ends words.
+            As for :class:`asr.decoding.reading.BeamSearch`. Tokens that are further below the best token of their frame than
+            the threshold are not tried. The boundary always is where it ends words.
         """
         order = sorted(range(len(utterances)), key=lambda index: -len(utterances[index]))
-        found: dict[int, list[Reading]] = {}
+        found: dict[int, list[SearchHypothesis]] = {}
         for first in range(0, len(order), _ROWS):
             chosen = order[first : first + _ROWS]
             batch = _Batch(self, [torch.from_numpy(utterances[index]) for index in chosen], options)
@@ -111,8 +113,8 @@ class _Batch:
         # Compared with the padding, no token is near anything.
         self.log_probs = torch.nn.utils.rnn.pad_sequence(list(utterances), batch_first=True, padding_value=math.nan).double()
 
-    def run(self) -> list[list[Reading]]:
-        """Return the readings of each utterance."""
+    def run(self) -> list[list[SearchHypothesis]]:
+        """Return the hypotheses of each utterance."""
         start = self.words.trie.start if self.words else 0
         beam = Beam.begin(len(self.lengths), self.boundary, start)
         steps: list[Step] = []
@@ -254,15 +256,15 @@ class _Batch:
         )
         return result, step
 
-    def _finish(self, beam: Beam, paths: Sequence[Path], ways: Sequence[Sequence[Finish]]) -> list[Reading]:
-        """Return the readings of one utterance, best first; those with an unfinished word only where there are no others."""
+    def _finish(self, beam: Beam, paths: Sequence[TokenPath], ways: Sequence[Sequence[Finish]]) -> list[SearchHypothesis]:
+        """Return the hypotheses of one utterance, best first; those with an unfinished word only where there are no others."""
         acoustic = self.join(beam.blank, beam.token)[0].tolist()
-        found: list[tuple[bool, Reading]] = []
+        found: list[tuple[bool, SearchHypothesis]] = []
         for slot, path in enumerate(paths):
             added, language = self._finish_tokens(path, int(beam.tokens_read[0, slot]))
             for way in ways[slot] if acoustic[slot] > NEVER else []:
                 score = acoustic[slot] + way.bonus + added
-                reading = Reading(
+                hypothesis = SearchHypothesis(
                     path.tokens,
                     path.frames,
                     path.labels + way.labels,
@@ -272,11 +274,11 @@ class _Batch:
                     path.ends,
                     way.lstm,
                 )
-                found.append((way.complete, reading))
-        complete = [reading for is_complete, reading in found if is_complete]
-        return sorted(complete or [reading for _, reading in found], key=lambda reading: -reading.score)
+                found.append((way.complete, hypothesis))
+        complete = [hypothesis for is_complete, hypothesis in found if is_complete]
+        return sorted(complete or [hypothesis for _, hypothesis in found], key=lambda hypothesis: -hypothesis.score)
 
-    def _finish_tokens(self, path: Path, context: int) -> tuple[float, float]:
+    def _finish_tokens(self, path: TokenPath, context: int) -> tuple[float, float]:
         """Return what a language model over tokens adds at the end, weighted, and what it says to the whole path."""
         if self.tokens is None:
             return 0.0, 0.0

@@ -8,13 +8,13 @@ from pathlib import Path
 from asr.config import DecodingConfig
 from asr.decoding.beam import BeamDecoder
 from asr.decoding.hotwords import spell_hot_words
-from asr.decoding.lexicon import Words, load_ngram, load_words, remembered, state_of, token_names
+from asr.decoding.lexicon import LabelledLexicon, load_ngram, load_words, remembered, state_of, token_names
 from asr.decoding.lexicon_search import LexiconSearch
 from asr.decoding.lstm import load_lstm, lstm_path
 from asr.decoding.rescoring import RescoringDecoder, SentenceScores
 from asr.decoding.scorers import NgramTokens
 from asr.decoding.search import PrefixSearch
-from asr.decoding.wordlist import free_vocabulary, word_vocabulary
+from asr.decoding.wordlist import hot_word_vocabulary, lexicon_vocabulary
 from asr.errors import ConfigError
 from asr.language import LanguageModel, NgramModel
 from asr.package.parts import find_part
@@ -23,7 +23,7 @@ from asr.text import Lexicon, Tokenizer
 
 def build_beam(config: DecodingConfig, tokenizer: Tokenizer, folder: Path | None) -> BeamDecoder:
     """Build a beam search without language model; parameters and errors as for :func:`asr.decoding.build_decoder`."""
-    return BeamDecoder(tokenizer, config, PrefixSearch(tokenizer.boundary, free_vocabulary(config, tokenizer)))
+    return BeamDecoder(tokenizer, config, PrefixSearch(tokenizer.boundary, hot_word_vocabulary(config, tokenizer)))
 
 
 def build_ngram(config: DecodingConfig, tokenizer: Tokenizer, folder: Path | None) -> BeamDecoder:
@@ -98,7 +98,7 @@ def _with_ngram(config: DecodingConfig, tokenizer: Tokenizer, folder: Path | Non
     if lstm is not None:
         return _over_words(config, tokenizer, folder, lstm=lstm, tokens=tokens, models=[signature])
     if not config.lexicon:
-        search = PrefixSearch(tokenizer.boundary, free_vocabulary(config, tokenizer), tokens)
+        search = PrefixSearch(tokenizer.boundary, hot_word_vocabulary(config, tokenizer), tokens)
         return BeamDecoder(tokenizer, config, search, models=[signature])
     file = _lexicon_file(config, folder)
     if file is None:
@@ -141,7 +141,7 @@ def _over_words(
         )
         return BeamDecoder(tokenizer, config, fast, texts=words.texts, counts_words=True, models=models)
     kenlm = ngram.path if ngram is not None else None
-    vocabulary, texts = word_vocabulary(config, tokenizer, words, hot, ngram=kenlm, lstm=lstm)
+    vocabulary, texts = lexicon_vocabulary(config, tokenizer, words, hot, ngram=kenlm, lstm=lstm)
     search = PrefixSearch(boundary, vocabulary, tokens)
     return BeamDecoder(tokenizer, config, search, texts=texts if config.lexicon else None, counts_words=True, models=models)
 
@@ -151,14 +151,16 @@ def _of_file(
 ) -> BeamDecoder:
     """Build a search among the words of a file, without a language model over words."""
     lexicon = Lexicon.load(file, tokenizer)
-    words = Words(tuple(lexicon), tuple(lexicon), lexicon)
-    vocabulary, texts = word_vocabulary(config, tokenizer, words, spell_hot_words(config.hot_words, tokenizer, lexicon))
+    words = LabelledLexicon(tuple(lexicon), tuple(lexicon), lexicon)
+    vocabulary, texts = lexicon_vocabulary(config, tokenizer, words, spell_hot_words(config.hot_words, tokenizer, lexicon))
     search = PrefixSearch(tokenizer.boundary, vocabulary, tokens)
     models = [*models, *_signatures(config, words)]
     return BeamDecoder(tokenizer, config, search, texts=texts, counts_words=True, models=models)
 
 
-def _signatures(config: DecodingConfig, words: Words, ngram: NgramModel | None = None, lstm: Path | None = None) -> list[str]:
+def _signatures(
+    config: DecodingConfig, words: LabelledLexicon, ngram: NgramModel | None = None, lstm: Path | None = None
+) -> list[str]:
     parts = [f"lm={ngram.signature}"] if ngram is not None else []
     parts += [f"lexicon={len(words.texts)}-{words.digest}" if config.lexicon else "lexicon=none"]
     parts += ["optional-boundary"] if config.optional_boundary else []

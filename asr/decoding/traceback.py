@@ -29,7 +29,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Path:
+class TokenPath:
     """What a hypothesis wrote: tokens with their frames, labels of words, and the positions behind these words' last tokens."""
 
     tokens: tuple[int, ...]
@@ -38,7 +38,7 @@ class Path:
     ends: tuple[int, ...] = ()
 
 
-def trace(steps: Sequence[Step], widths: Sequence[int]) -> list[list[Path]]:
+def trace(steps: Sequence[Step], widths: Sequence[int]) -> list[list[TokenPath]]:
     """Follow all hypotheses back.
 
     Parameters
@@ -50,7 +50,7 @@ def trace(steps: Sequence[Step], widths: Sequence[int]) -> list[list[Path]]:
 
     Returns
     -------
-    list of list of Path
+    list of list of TokenPath
         For each utterance and slot.
     """
     n_rows, width = len(widths), max(widths)
@@ -67,10 +67,10 @@ def trace(steps: Sequence[Step], widths: Sequence[int]) -> list[list[Path]]:
     return [[_path(tokens[row, slot], labels[row, slot]) for slot in range(n_slots)] for row, n_slots in enumerate(widths)]
 
 
-def _path(tokens: np.ndarray, labels: np.ndarray) -> Path:
+def _path(tokens: np.ndarray, labels: np.ndarray) -> TokenPath:
     frames = np.flatnonzero(tokens)
     written = labels[frames]
     ends = np.flatnonzero(written >= 0) + 1
-    return Path(
+    return TokenPath(
         tuple(tokens[frames].tolist()), tuple(frames.tolist()), tuple(written[written >= 0].tolist()), tuple(ends.tolist())
     )

@@ -64,7 +64,7 @@ class Finish:
     complete: bool
 
 
-class Vocabulary:
+class SearchVocabulary:
     """Words that a search knows.
 
     Parameters
@@ -104,7 +104,7 @@ class VocabularySession:
         The spellings.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: SearchVocabulary) -> None:
         self._vocabulary = vocabulary
         self.trie = vocabulary.trie
         models = [weighted for weighted in (vocabulary.ngram, vocabulary.lstm) if weighted is not None]

@@ -9,19 +9,19 @@ import numpy as np
 
 from asr.config import DecodingConfig
 from asr.decoding.hotwords import HotWord, spell_hot_words
-from asr.decoding.lexicon import Words, in_form_of
+from asr.decoding.lexicon import LabelledLexicon, in_form_of
 from asr.decoding.lstm import load_lstm
 from asr.decoding.lstm_words import LstmWords
 from asr.decoding.scorers import NgramWords
 from asr.decoding.trie import Entry, closed_trie, open_trie
-from asr.decoding.vocabulary import Vocabulary
+from asr.decoding.vocabulary import SearchVocabulary
 from asr.decoding.word_session import Weighted
 from asr.language.units import UNKNOWN
 from asr.text import Tokenizer
 from asr.text.bpe import WORD_START
 
 
-def free_vocabulary(config: DecodingConfig, tokenizer: Tokenizer) -> Vocabulary | None:
+def hot_word_vocabulary(config: DecodingConfig, tokenizer: Tokenizer) -> SearchVocabulary | None:
     """Return the hot words as a vocabulary beside which everything else can be written, or None where there are none.
 
     Raises
@@ -41,18 +41,18 @@ def free_vocabulary(config: DecodingConfig, tokenizer: Tokenizer) -> Vocabulary 
     spaceless = tokenizer.boundary is None and not any(name.startswith(WORD_START) for name in tokenizer.token_names)
     starts = np.array([spaceless or name.startswith(WORD_START) for name in tokenizer.token_names])
     trie = open_trie(entries, len(tokenizer), tokenizer.boundary, starts=starts)
-    return Vocabulary(trie, [0.0, *bonuses])
+    return SearchVocabulary(trie, [0.0, *bonuses])
 
 
-def word_vocabulary(
+def lexicon_vocabulary(
     config: DecodingConfig,
     tokenizer: Tokenizer,
-    words: Words,
+    words: LabelledLexicon,
     hot: Sequence[HotWord],
     *,
     ngram: Path | None = None,
     lstm: Path | None = None,
-) -> tuple[Vocabulary, tuple[str, ...]]:
+) -> tuple[SearchVocabulary, tuple[str, ...]]:
     """Return the vocabulary of a search among words, and the text of each of its labels.
 
     Parameters
@@ -103,4 +103,4 @@ def word_vocabulary(
         trie = closed_trie(entries, n_tokens, boundary, optional=config.optional_boundary and boundary is not None)
     else:
         trie = open_trie(entries, n_tokens, boundary, starts=np.zeros(n_tokens, dtype=bool), value=float(values[0]))
-    return Vocabulary(trie, extras.tolist(), **models), texts
+    return SearchVocabulary(trie, extras.tolist(), **models), texts

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from asr.decoding.alignment import Span, align, loudness, word_edges
+from asr.decoding.alignment import FrameSpan, align, loudness, word_edges
 from asr.decoding.confidence import Calibration, word_evidence
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.text import Tokenizer
@@ -94,7 +94,7 @@ def _found(
     spans = align(log_probs, tokens)
     evidence = word_evidence(log_probs.float().cpu(), tokens, spans, words, tokenizer.boundary)
     confidences = (calibration or Calibration()).apply(evidence)
-    frames = [Span(spans[word.start].start, spans[word.stop - 1].end) for word in words]
+    frames = [FrameSpan(spans[word.start].start, spans[word.stop - 1].end) for word in words]
     edges = word_edges(frames, frame_s, len(waveform) / sample_rate, loudness(waveform, sample_rate))
     return tuple(
         Word(text, start_s, end_s, float(confidence))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from asr.decoding.alignment import Span, align
+from asr.decoding.alignment import FrameSpan, align
 from asr.decoding.confidence import Calibration
 from asr.decoding.decoder import Decoder
 from asr.decoding.hypothesis import Hypothesis
@@ -74,7 +74,7 @@ class Trace:
     log_probs: np.ndarray
     frame_s: float
     hypothesis: Hypothesis
-    spans: tuple[Span, ...]
+    spans: tuple[FrameSpan, ...]
     token_names: tuple[str, ...]
 
 

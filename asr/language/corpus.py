@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.errors import ConfigError, DataError
-from asr.language.texts import Source, find_sources, sentences
+from asr.language.texts import TextSource, find_sources, sentences
 from asr.progress import Progress
 from asr.text import Normaliser
 
@@ -43,7 +43,7 @@ class Corpus:
                 yield line.split()
 
 
-def named_sources(names: Sequence[str], key: str, manifests: str, text_ids: bool) -> list[Source]:
+def named_sources(names: Sequence[str], key: str, manifests: str, text_ids: bool) -> list[TextSource]:
     """Find the texts that a setting names.
 
     Raises
@@ -58,7 +58,7 @@ def named_sources(names: Sequence[str], key: str, manifests: str, text_ids: bool
     return find_sources(names, manifests, text_ids=text_ids)
 
 
-def prepare_corpus(sources: Sequence[Source], form: Normaliser, path: Path, label: str = "reading") -> Corpus:
+def prepare_corpus(sources: Sequence[TextSource], form: Normaliser, path: Path, label: str = "reading") -> Corpus:
     """Normalise texts into one file, and count their words, with a display of progress on standard error.
 
     Raises

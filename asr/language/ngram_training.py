@@ -18,7 +18,7 @@ from asr.language.memory import peak_memory_gib
 from asr.language.ngram import NgramModel
 from asr.language.package import CARD_NAME, NGRAM_NAMES, new_folder, write_config
 from asr.language.perplexity import Perplexity, measure
-from asr.language.texts import Source, sentences
+from asr.language.texts import TextSource, sentences
 from asr.language.units import UNKNOWN, Units, plain_units
 from asr.language.vocabulary import Vocabulary, limit
 from asr.text import Normaliser
@@ -161,7 +161,7 @@ def _renamed(block: bytes) -> bytes:
     return block.replace(_PLACEHOLDER.encode(), UNKNOWN.encode())
 
 
-def _measure(model: NgramModel, dev: list[Source], form: Normaliser) -> Perplexity | None:
+def _measure(model: NgramModel, dev: list[TextSource], form: Normaliser) -> Perplexity | None:
     if not dev:
         return None
     perplexity = measure(model, [sentence.split() for sentence in sentences(dev, form)])

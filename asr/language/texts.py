@@ -23,7 +23,7 @@ _MAX_LINE = 1 << 24  # characters; a small compressed file can hold one that no 
 
 
 @dataclass(frozen=True)
-class Source:
+class TextSource:
     """One text.
 
     Attributes
@@ -43,7 +43,7 @@ class Source:
         return self.path.stat().st_size
 
 
-def find_sources(names: Sequence[str], manifests: str | Path, *, text_ids: bool = False) -> list[Source]:
+def find_sources(names: Sequence[str], manifests: str | Path, *, text_ids: bool = False) -> list[TextSource]:
     """Find texts by their names.
 
     Parameters
@@ -63,22 +63,22 @@ def find_sources(names: Sequence[str], manifests: str | Path, *, text_ids: bool 
     return [_find_source(name, manifests, text_ids) for name in names]
 
 
-def _find_source(name: str, manifests: str | Path, text_ids: bool) -> Source:
+def _find_source(name: str, manifests: str | Path, text_ids: bool) -> TextSource:
     path = Path(name)
     if name.endswith(SUFFIXES):
-        return Source(resolve(name, manifests), "manifest")
+        return TextSource(resolve(name, manifests), "manifest")
     if path.is_file():
         plain = path.name.removesuffix(path.suffix) if path.suffix in _COMPRESSED else path.name
-        return Source(path, "ids" if text_ids or plain.endswith(".trans.txt") else "lines")
+        return TextSource(path, "ids" if text_ids or plain.endswith(".trans.txt") else "lines")
     if path.exists():
         raise DataError(f"{path}: not a file; expected a text file or the name of a manifest")
     try:
-        return Source(resolve(name, manifests), "manifest")
+        return TextSource(resolve(name, manifests), "manifest")
     except DataError as error:
         raise DataError(f"{name}: no such file, and no such manifest: {error}") from None
 
 
-def read_text(source: Source, on_bytes: Callable[[int], None] = lambda n: None) -> Iterator[str]:
+def read_text(source: TextSource, on_bytes: Callable[[int], None] = lambda n: None) -> Iterator[str]:
     """Yield the sentences of a text as they are written, empty ones as well.
 
     Parameters
@@ -126,7 +126,9 @@ def _without_id(line: str) -> str:
     return parts[1] if len(parts) == 2 else ""
 
 
-def sentences(sources: Sequence[Source], form: Normaliser, on_bytes: Callable[[int], None] = lambda n: None) -> Iterator[str]:
+def sentences(
+    sources: Sequence[TextSource], form: Normaliser, on_bytes: Callable[[int], None] = lambda n: None
+) -> Iterator[str]:
     """Yield the normalised sentences of texts; those that are empty then are left out.
 
     Raises

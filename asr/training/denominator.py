@@ -9,7 +9,7 @@ from itertools import chain, islice
 from asr.config import Config
 from asr.crf import CtcCrf, perplexity
 from asr.errors import DataError, TextError
-from asr.language.texts import Source, find_sources, read_text
+from asr.language.texts import TextSource, find_sources, read_text
 from asr.text import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def prepare_denominator(crf: CtcCrf, tokenizer: Tokenizer, transcripts: Iterable
     )
 
 
-def _encoded(source: Source, tokenizer: Tokenizer) -> Iterator[list[int]]:
+def _encoded(source: TextSource, tokenizer: Tokenizer) -> Iterator[list[int]]:
     """Yield the sentences of a text as targets; those that cannot be written are counted and passed over."""
     texts = map(tokenizer.normalise, read_text(source))
     n_written = n_left_out = 0

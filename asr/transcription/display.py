@@ -9,10 +9,10 @@ from contextlib import suppress
 from asr.audio import probe_audio
 from asr.errors import AudioError
 from asr.progress import Progress
-from asr.transcription.sources import STDIN, Source
+from asr.transcription.sources import STDIN, RecordingFile
 
 
-def display_seconds(sources: Iterable[Source]) -> Progress:
+def display_seconds(sources: Iterable[RecordingFile]) -> Progress:
     """Return what counts the seconds of audio that are done, and shows them where standard error is a terminal."""
     total_s = _total_s([source.path for source in sources]) if sys.stderr.isatty() else 0.0
     return Progress("transcribing", total_s, "s of audio", in_logs=False)

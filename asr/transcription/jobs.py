@@ -10,10 +10,10 @@ from asr.errors import ConfigError
 from asr.files import check_output_folder
 from asr.mixing import Tell
 from asr.option import nearest
-from asr.transcription.sources import STDIN, Source, find_sources, is_done, output_paths
+from asr.transcription.sources import STDIN, RecordingFile, find_sources, is_done, output_paths
 from asr.transcription.writers import FORMATS, recording_id
 
-Job = tuple[Source, tuple[Path, ...]]
+Job = tuple[RecordingFile, tuple[Path, ...]]
 """A recording and the files that its transcripts go to, one for each format; none where they are only printed."""
 
 _ONE_EACH = ("srt", "vtt", "tsv")  # formats that cannot hold several recordings, one after the other
@@ -90,13 +90,13 @@ def _check_stdin() -> None:
         raise ConfigError(f"standard input is {state}; expected audio, as in `asr transcribe - < talk.mp3`")
 
 
-def _printable(sources: Sequence[Source], format: str) -> list[Source]:
+def _printable(sources: Sequence[RecordingFile], format: str) -> list[RecordingFile]:
     """Return several recordings in the order in which a format can be printed; CTM is sorted."""
     if format in _ONE_EACH:
         raise ConfigError(f"--format {format}: printed, it holds one recording, not {len(sources)}; write files with -o DIR")
     if format != "ctm":
         return list(sources)
-    found: dict[str, Source] = {}
+    found: dict[str, RecordingFile] = {}
     for source in sources:
         other = found.setdefault(recording_id(source.stem.name), source)
         if other is not source:

@@ -23,7 +23,7 @@ _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Source:
+class RecordingFile:
     """A recording to transcribe.
 
     Attributes
@@ -38,7 +38,7 @@ class Source:
     stem: Path
 
 
-def find_sources(names: Iterable[str], tell: Tell) -> list[Source]:
+def find_sources(names: Iterable[str], tell: Tell) -> list[RecordingFile]:
     """Find the recordings that files, folders and ``-`` stand for.
 
     A folder stands for all that :func:`asr.audio_folder.find_audio` finds; their stems keep the way to them.
@@ -57,22 +57,22 @@ def find_sources(names: Iterable[str], tell: Tell) -> list[Source]:
     DataError
         A folder cannot be read or holds no audio.
     """
-    sources: list[Source] = []
+    sources: list[RecordingFile] = []
     for name in names:
         if not name:
             raise ConfigError("a name is empty; expected that of a file or folder, or - for standard input")
         if name == STDIN:
-            sources.append(Source(name, Path(STDIN_NAME)))
+            sources.append(RecordingFile(name, Path(STDIN_NAME)))
         elif os.path.isdir(name):
             sources += _below(name, tell)
         else:
-            sources.append(Source(name, Path(Path(name).stem)))
+            sources.append(RecordingFile(name, Path(Path(name).stem)))
     if sum(source.path == STDIN for source in sources) > 1:
         raise ConfigError(f"{STDIN} is named twice; standard input can be read only once")
     return sources
 
 
-def output_paths(sources: Sequence[Source], folder: Path, formats: Sequence[str]) -> list[tuple[Path, ...]]:
+def output_paths(sources: Sequence[RecordingFile], folder: Path, formats: Sequence[str]) -> list[tuple[Path, ...]]:
     """Return the files that each source's transcripts go to, ``<folder>/<stem>.<format>``, one for each format.
 
     Raises
@@ -104,7 +104,7 @@ def losses_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
-def is_done(source: Source, paths: Sequence[Path]) -> bool:
+def is_done(source: RecordingFile, paths: Sequence[Path]) -> bool:
     """Say whether all transcripts of a source are there, whole and not older than it; those of standard input never are."""
     try:
         changed_ns = os.stat(source.path).st_mtime_ns
@@ -113,7 +113,7 @@ def is_done(source: Source, paths: Sequence[Path]) -> bool:
         return False
 
 
-def open_source(source: Source) -> str | BinaryIO:
+def open_source(source: RecordingFile) -> str | BinaryIO:
     """Return what a recogniser takes: the path, or all of standard input under the name that it has everywhere."""
     if source.path != STDIN:
         return source.path
@@ -138,8 +138,8 @@ class _TooLong(io.BytesIO):
         )
 
 
-def _below(folder: str, tell: Tell) -> list[Source]:
+def _below(folder: str, tell: Tell) -> list[RecordingFile]:
     found = find_audio(Path(folder))
     if found.notice:
         tell(f"{folder}: {found.notice}")
-    return [Source(str(path), path.relative_to(folder).with_suffix("")) for path in found.paths]
+    return [RecordingFile(str(path), path.relative_to(folder).with_suffix("")) for path in found.paths]

@@ -51,7 +51,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Span:
+class WindowSpan:
     """The place of a window in frames of the detector; attributes as in :class:`Window`."""
 
     start: int
@@ -148,7 +148,7 @@ class Planner:
         """The first frame that a window to come may hold."""
         return self._start if self._start is not None else max(self._free, self._now - _AROUND)
 
-    def feed(self, probabilities: np.ndarray) -> Iterator[Span]:
+    def feed(self, probabilities: np.ndarray) -> Iterator[WindowSpan]:
         """Take the probabilities of the next frames, ``(frame,)``, and yield the windows that are complete."""
         for probability in probabilities.tolist():
             self._speaking = probability >= (_GO_ON if self._speaking else _BEGIN)
@@ -162,7 +162,7 @@ class Planner:
             elif self._now - self._start >= self._longest:
                 yield self._cut()
 
-    def finish(self) -> Iterator[Span]:
+    def finish(self) -> Iterator[WindowSpan]:
         """Yield the last window."""
         if self._start is not None:
             yield from self._close()
@@ -175,15 +175,15 @@ class Planner:
         self._n_speech += 1
         self._speech_end = self._now + 1
 
-    def _close(self) -> Iterator[Span]:
+    def _close(self) -> Iterator[WindowSpan]:
         """End the window behind its speech, if that is more than a click."""
         assert self._start is not None
         if self._n_speech >= _SHORTEST_SPEECH:
             self._free = min(self._speech_end + _AROUND, self._now)
-            yield Span(self._start, self._free, self._shared)
+            yield WindowSpan(self._start, self._free, self._shared)
         self._open(None)
 
-    def _cut(self) -> Span:
+    def _cut(self) -> WindowSpan:
         """End the window that has become too long in its best pause, and begin the next."""
         assert self._start is not None
         start, shared = self._start, self._shared
@@ -192,14 +192,14 @@ class Planner:
         late = [pause for pause in pauses if pause[0] - start >= self._earliest]
         if not pauses:
             self._open(self._now - _OVERLAP, shared=_OVERLAP)
-            return Span(start, self._now, shared, goes_on=True)
+            return WindowSpan(start, self._now, shared, goes_on=True)
         begin, end = max(late or pauses, key=lambda pause: (pause[1] - pause[0], pause))
         middle = (begin + end) // 2
         self._free = min(begin + _AROUND, middle)
         self._open(max(end - _AROUND, middle) if end < self._now else None)
         self._n_speech = self._speech_end - end if end < self._now else 0
         self._pauses = [pause for pause in pauses if end < pause[0] and pause[1] < self._now]
-        return Span(start, self._free, shared)
+        return WindowSpan(start, self._free, shared)
 
     def _open(self, start: int | None, shared: int = 0) -> None:
         self._start, self._shared, self._n_speech, self._pauses = start, shared, 0, []
@@ -231,7 +231,7 @@ class _Buffer:
             self._audio = np.concatenate([self._audio, block])
             yield block
 
-    def window(self, span: Span) -> Window:
+    def window(self, span: WindowSpan) -> Window:
         """Cut out a window."""
         start, end = self._sample(span.start), self._sample(span.end)
         waveform = self._audio[start - self._start : end - self._start].copy()

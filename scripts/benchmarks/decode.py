@@ -21,7 +21,7 @@ from asr.commands.numbers import positive
 from asr.config import MANIFESTS, DecodingConfig
 from asr.data.manifest import read_manifest, transcript
 from asr.decoding import build_decoder
-from asr.decoding.lexicon import Words, load_ngram, load_words
+from asr.decoding.lexicon import LabelledLexicon, load_ngram, load_words
 from asr.decoding.waveforms import log_probabilities
 from asr.errors import ConfigError
 from asr.package.load import read_package
@@ -133,7 +133,7 @@ def _ours(config: DecodingConfig, tokenizer: Tokenizer) -> Callable[[int], Decod
     return make
 
 
-def _torchaudio(config: DecodingConfig, tokenizer: Tokenizer, words: Words, lm: Path) -> Callable[[int], Decode]:
+def _torchaudio(config: DecodingConfig, tokenizer: Tokenizer, words: LabelledLexicon, lm: Path) -> Callable[[int], Decode]:
     # Names without white space, and the language model's logarithms are to the base of 10.
     names = ["-", *("|" if name == " " else name for name in tokenizer.token_names[1:])]
 
@@ -163,7 +163,7 @@ def _pyctcdecode(
     environment: Path,
     config: DecodingConfig,
     tokenizer: Tokenizer,
-    words: Words,
+    words: LabelledLexicon,
     lm: Path,
     utterances: Sequence[torch.Tensor],
 ) -> dict[str, dict[str, Any]]:
