@@ -46,6 +46,7 @@ ROOMS = (
     ["language"],
     ["package"],
     ["decoding"],
+    ["pictures"],
     ["scoring"],
     ["tuning"],
     ["training"],

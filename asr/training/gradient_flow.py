@@ -7,11 +7,12 @@ let it pass (Hochreiter and Schmidhuber 1997).
 
 from __future__ import annotations
 
-import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
@@ -66,8 +67,7 @@ class GradientFlow(Callback):
         rows = [found for found in map(json.loads, earlier) if found["epoch"] < row["epoch"]] + [row]
         with replacing(path) as stream:
             stream.write("".join(json.dumps(found) + "\n" for found in rows).encode())
-        with replacing(self.folder / PICTURE) as stream:
-            stream.write(draw(rows))
+        write_picture(rows, self.folder / PICTURE)
 
 
 def layers_of(acoustic: AcousticModel) -> dict[str, nn.Module]:
@@ -128,34 +128,19 @@ def _distances(cell: nn.Module, x: torch.Tensor, n_frames: torch.Tensor) -> list
     return result
 
 
-def draw(rows: list[dict[str, Any]]) -> bytes:
-    """Return the picture as SVG: the distances of the last epoch (and of the first, dashed), and the norms by epoch."""
-    from matplotlib.figure import Figure
+def write_picture(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the picture: the distances of the last epoch and of the first, and the norms by epoch.
 
-    figure = Figure(figsize=(7.2, 6.4), layout="constrained")
-    through_time, through_layers = figure.subplots(2, 1)
-    colours = [f"C{index}" for index in range(10)]
-    for row, style in ((rows[0], "--"), (rows[-1], "-")):
-        for colour, (name, shares) in zip(colours, row["distances"].items(), strict=False):
-            label = f"{name}, epoch {row['epoch']}" if row is rows[-1] else None
-            through_time.semilogy([max(share, 1e-12) for share in shares], style, color=colour, label=label, linewidth=1.2)
-    through_time.set(
-        title="gradient of the last output through time (dashed: first epoch)",
-        xlabel="frames back",
-        ylabel="norm, by that at the last frame",
-        ylim=(1e-12, None),
-    )
-    for index, name in enumerate(rows[-1]["layers"]):
-        values = [row["layers"].get(name) for row in rows]
-        through_layers.semilogy(
-            [row["epoch"] for row in rows], values, ".-", color=colours[index % 10], label=name, linewidth=1.2
-        )
-    through_layers.set(title="gradient of each layer", xlabel="epoch", ylabel="mean norm before clipping")
-    through_layers.xaxis.get_major_locator().set_params(integer=True)
-    for axes in (through_time, through_layers):
-        axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=7, ncols=2)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
-    return stream.getvalue()
+    Parameters
+    ----------
+    rows
+        Lines of ``gradient-flow.jsonl``, an epoch each.
+    path
+        Of the picture.
+    """
+    from asr.pictures.figure import save
+    from asr.pictures.gradients import draw_gradients
+
+    norms = {name: np.array([row["layers"].get(name, np.nan) for row in rows], dtype=np.float64) for name in rows[-1]["layers"]}
+    first, last = ({name: np.array(shares) for name, shares in row["distances"].items()} for row in (rows[0], rows[-1]))
+    save(draw_gradients([row["epoch"] for row in rows], norms, first, last), path)
