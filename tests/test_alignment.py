@@ -14,10 +14,11 @@ from exhaustive import write_arpa
 
 from asr.config import CnnConfig, DecodingConfig, FrontendConfig, ModelConfig, RecurrentConfig, TokensConfig
 from asr.decoding import build_decoder
-from asr.decoding.alignment import FrameSpan, align, loudness, word_edges
-from asr.decoding.confidence import Calibration
 from asr.decoding.hypothesis import Hypothesis, Word
-from asr.decoding.words import align_text, evidence_of, word_positions, words_of
+from asr.decoding.words.alignment import FrameSpan, align
+from asr.decoding.words.confidence import Calibration
+from asr.decoding.words.timed_words import align_text, evidence_of, word_positions, words_of
+from asr.decoding.words.word_edges import loudness, word_edges
 from asr.errors import DataError, TextError
 from asr.model.acoustic import SpeechModel
 from asr.text import CharacterTokenizer, Normaliser, Tokenizer, build_tokenizer

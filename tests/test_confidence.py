@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from asr.config import DecodingConfig
-from asr.decoding.alignment import FrameSpan, align
-from asr.decoding.confidence import Calibration, fit_calibration, word_evidence
+from asr.decoding.words.alignment import FrameSpan, align
+from asr.decoding.words.confidence import Calibration, fit_calibration, word_evidence
 from asr.errors import DataError
 
 

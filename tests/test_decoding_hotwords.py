@@ -13,7 +13,7 @@ from exhaustive import all_readings, random_log_probs, sentence_log_prob, write_
 
 from asr.config import DecodingConfig
 from asr.decoding import Decoder, Hypothesis, build_decoder
-from asr.decoding.hotwords import read_hot_words, split_weight
+from asr.decoding.builders.hot_words import read_hot_words, split_weight
 from asr.errors import ConfigError
 from asr.text import BpeTokenizer, CharacterTokenizer, Normaliser, Tokenizer
 

@@ -14,10 +14,12 @@ from exhaustive import TRIGRAMS, Tokens, all_readings, join, random_log_probs, s
 from tiny_lstm import write_tiny_lstm
 
 from asr.config import DecodingConfig
-from asr.decoding import Decoder, Hypothesis, build_decoder, rescoring, search
-from asr.decoding.lstm import load_lstm
-from asr.decoding.lstm_words import LstmReader, LstmWords
-from asr.decoding.rescoring import SentenceScores
+from asr.decoding import Decoder, Hypothesis, build_decoder
+from asr.decoding.decoders import rescoring
+from asr.decoding.decoders.rescoring import SentenceScores
+from asr.decoding.scorers.loading import load_lstm
+from asr.decoding.scorers.lstm import LstmReader, LstmWords
+from asr.decoding.search import prefix_search
 from asr.errors import AsrError
 from asr.language.units import Characters, Pieces, Units
 from asr.text import BpeTokenizer, CharacterTokenizer, Normaliser, PhoneTokenizer, Tokenizer
@@ -195,7 +197,7 @@ def test_forgetting_changes_nothing(arpa: str, write: WriteLstm, with_ngram: boo
     settings = {"lm": arpa if with_ngram else None, "beam": 12, "n_best": 12}
     found = []
     for every in (1, 7, 10**9):
-        monkeypatch.setattr(search, "_FRAMES_REMEMBERED", every)
+        monkeypatch.setattr(prefix_search, "_FRAMES_REMEMBERED", every)
         found.append(decode(build("fusion", SPACED, lstm, **settings), *utterances))
     for other in found[1:]:
         for first, second in zip(found[0], other, strict=True):

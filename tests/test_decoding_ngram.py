@@ -303,7 +303,7 @@ def test_relative_paths_are_looked_up_in_the_package(arpa: str, tmp_path: Path) 
 
 
 def test_processes_that_search_a_lexicon_do_without_torch() -> None:
-    code = "import sys, asr.decoding.pool, asr.decoding.lexicon_search; print('torch' in sys.modules)"
+    code = "import sys, asr.decoding.search.process_pool, asr.decoding.search.lexicon_search; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 

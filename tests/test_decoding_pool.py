@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.decoding import pool
-from asr.decoding.reading import BeamSearch, SearchHypothesis, SearchOptions
+from asr.decoding.search import process_pool
+from asr.decoding.search.beam_search import BeamSearch, SearchHypothesis, SearchOptions
 from asr.errors import Failure
 
 OPTIONS = SearchOptions(beam=1, threshold=1.0)
@@ -33,7 +33,7 @@ class Mortal(BeamSearch):
 
 def scores(search: BeamSearch, *lengths: int) -> list[float]:
     utterances = [np.zeros((n, 4), dtype=np.float32) for n in lengths]
-    return [readings[0].score for readings in pool.run(search, utterances, OPTIONS, jobs=2)]
+    return [hypotheses[0].score for hypotheses in process_pool.run(search, utterances, OPTIONS, jobs=2)]
 
 
 @pytest.mark.slow

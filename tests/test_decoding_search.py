@@ -13,8 +13,8 @@ from exhaustive import all_readings, join, random_log_probs
 
 from asr.config import DecodingConfig
 from asr.decoding import Decoder, Hypothesis, build_decoder
-from asr.decoding.reading import SearchOptions
-from asr.decoding.search import PrefixSearch, _Batch
+from asr.decoding.search.beam_search import SearchOptions
+from asr.decoding.search.prefix_search import PrefixSearch, _Batch
 from asr.errors import ConfigError, Failure
 from asr.text import CharacterTokenizer, Tokenizer
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from asr.decoding import trie as module
-from asr.decoding.trie import NOWHERE, ROOT, UNKNOWN, Entry, Trie, closed_trie, open_trie
+from asr.decoding.search import trie as module
+from asr.decoding.search.trie import NOWHERE, ROOT, UNKNOWN, Entry, Trie, closed_trie, open_trie
 
 ENTRIES = [
     Entry((2, 3), 1, value=-1.0),

@@ -18,7 +18,7 @@ from conftest import tone
 from asr.cli import main
 from asr.config import DecodingConfig
 from asr.decoding import build_decoder
-from asr.decoding.confidence import Calibration
+from asr.decoding.words.confidence import Calibration
 from asr.inspection.page import build_page
 from asr.inspection.trace import Trace, trace
 from asr.package.load import read_package

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -57,6 +58,10 @@ ROOMS = (
     ["__init__", "__main__"],
 )
 RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
+INSIDE = {
+    "asr.decoding": ("cache", "hypothesis", "scorers", "search", "decoders", "builders", "words", "waveforms", "__init__"),
+}
+"""Order inside of rooms that are divided into others."""
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -103,6 +108,28 @@ def test_module_imports_only_what_stands_above_it(path: Path) -> None:
     assert mine in RANK, f"{mine} has no place in the order of rooms"
     below = {name for name in imported_rooms(path) if RANK[name] > RANK[mine]}
     assert not below, f"{mine} stands above {', '.join(sorted(below))}"
+
+
+def inside(name: str, room: str) -> str:
+    """Return in which part of a divided room a module of it is."""
+    return [*name.removeprefix(room).split("."), "__init__"][1]
+
+
+@pytest.mark.parametrize("room", INSIDE)
+def test_module_imports_only_what_stands_above_it_in_its_room(room: str) -> None:
+    rank = {name: place for place, name in enumerate(INSIDE[room])}
+    for path in (path for path in MODULES if module_name(path).startswith(f"{room}.") or module_name(path) == room):
+        mine = inside(module_name(path), room)
+        assert mine in rank, f"{mine} has no place in the order inside {room}"
+        used = {inside(name, room) for name in imported_modules(path) if name.startswith(f"{room}.") or name == room}
+        below = {name for name in used if rank[name] > rank[mine]}
+        assert not below, f"{module_name(path)} stands above {', '.join(sorted(below))}"
+
+
+def test_every_room_is_in_the_wheel() -> None:
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    named = set(settings["tool"]["setuptools"]["packages"])
+    assert {module_name(path) for path in PACKAGE.rglob("__init__.py")} == named - {"asr.conf", "asr.recipes"}
 
 
 def test_no_modules_import_each_other() -> None:

@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from asr.decoding import lexicon as decoder_lexicon
+from asr.decoding import cache
 from asr.errors import DataError
 from asr.text import CharacterTokenizer, Lexicon, Normaliser, PhoneTokenizer
 from asr.text.voice import Voice
@@ -77,7 +77,7 @@ def test_words_are_spelled_by_the_tokenizer() -> None:
 
 
 def test_a_thread_gets_its_own_of_what_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    remembered = decoder_lexicon.remembered
+    remembered = cache.remembered
 
     class Recent(dict[str, tuple[str, str]]):
         def __setitem__(self, name: str, entry: tuple[str, str]) -> None:
@@ -88,7 +88,7 @@ def test_a_thread_gets_its_own_of_what_is_remembered(monkeypatch: pytest.MonkeyP
 
     theirs: list[str] = []
     other = Thread(target=lambda: theirs.append(remembered("words", ["their model"], lambda: "theirs")))
-    monkeypatch.setattr(decoder_lexicon, "_RECENT", Recent())
+    monkeypatch.setattr(cache, "_RECENT", Recent())
     assert remembered("words", ["my model"], lambda: "mine") == "mine"
     other.join()
     assert theirs == ["theirs"]

@@ -19,7 +19,7 @@ import yaml
 from conftest import write_nonsense_package
 
 from asr.cli import main
-from asr.decoding.hotwords import read_hot_words
+from asr.decoding.builders.hot_words import read_hot_words
 from asr.errors import AudioError, ConfigError, DataError, PackageError
 from asr.language.texts import find_sources, read_text
 from asr.package.load import read_package
@@ -208,7 +208,7 @@ def test_standard_input_has_an_end(package: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_hot_words_come_through_a_pipe_that_has_an_end() -> None:
-    code = "import sys; from asr.decoding.hotwords import read_hot_words; print(read_hot_words(sys.argv[1]))"
+    code = "import sys; from asr.decoding.builders.hot_words import read_hot_words; print(read_hot_words(sys.argv[1]))"
     command = f"{sys.executable} -c '{code}' <(echo lisbon; echo '# no'; echo porto:2)"
     assert subprocess.run(["bash", "-c", command], capture_output=True, text=True).stdout == "['lisbon', 'porto:2']\n"
     with pytest.raises(ConfigError, match="more than 1,048,576 bytes"):

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     from asr.data.manifest import read_manifest
     from asr.decoding import build_decoder
-    from asr.decoding.confidence import Calibration
+    from asr.decoding.words.confidence import Calibration
     from asr.files import check_output_folder
     from asr.package.load import read_package
     from asr.progress import Progress

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     from asr.audio import load_audio
     from asr.decoding import build_decoder
-    from asr.decoding.confidence import Calibration
+    from asr.decoding.words.confidence import Calibration
     from asr.files import check_output_file, replacing
     from asr.inspection.page import build_page
     from asr.inspection.trace import trace

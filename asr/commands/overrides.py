@@ -70,7 +70,7 @@ def with_overrides(config: Config, overrides: Sequence[str], hot_words: str | No
     overrides
         Each ``decoding.KEY=VALUE``, or ``KEY=VALUE``.
     hot_words
-        Words as :func:`asr.decoding.hotwords.read_hot_words` takes them, beside those of the settings.
+        Words as :func:`asr.decoding.builders.hot_words.read_hot_words` takes them, beside those of the settings.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def with_overrides(config: Config, overrides: Sequence[str], hot_words: str | No
         given.append(key)
         mapping["decoding"][key] = read_value(entry, value)
     if hot_words is not None:
-        from asr.decoding.hotwords import read_hot_words
+        from asr.decoding.builders.hot_words import read_hot_words
 
         mapping["decoding"]["hot_words"] = [*mapping["decoding"]["hot_words"], *read_hot_words(hot_words)]
     result = from_mapping(mapping)

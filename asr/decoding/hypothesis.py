@@ -65,3 +65,7 @@ class Hypothesis:
     words: tuple[Word, ...] = ()
     lstm: float = 0.0
     n_best: tuple[Hypothesis, ...] = ()
+
+
+SILENCE = Hypothesis("", (), (), 0.0, 0.0, 0.0)
+"""Of an utterance without frames."""

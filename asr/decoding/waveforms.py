@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from asr.decoding.confidence import Calibration
-from asr.decoding.decoder import Decoder
+from asr.decoding.decoders.decoder import Decoder
 from asr.decoding.hypothesis import Hypothesis, Word
-from asr.decoding.words import align_text, words_of
+from asr.decoding.words.confidence import Calibration
+from asr.decoding.words.timed_words import align_text, words_of
 from asr.errors import DataError, TextError
 from asr.model.acoustic import SpeechModel
 from asr.text import Tokenizer

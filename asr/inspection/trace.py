@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from asr.decoding.alignment import FrameSpan, align
-from asr.decoding.confidence import Calibration
-from asr.decoding.decoder import Decoder
+from asr.decoding.decoders.decoder import Decoder
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.waveforms import decode_waveforms
+from asr.decoding.words.alignment import FrameSpan, align
+from asr.decoding.words.confidence import Calibration
 from asr.model.acoustic import SpeechModel
 from asr.model.gates import gate_values
 from asr.model.recurrent import RecurrentLayer

@@ -14,9 +14,9 @@ from asr.data.manifest import transcript
 from asr.data.order import EvaluationBatches
 from asr.data.reading import read_cut
 from asr.decoding import Decoder, Hypothesis
-from asr.decoding.confidence import Calibration
 from asr.decoding.hypothesis import Word
 from asr.decoding.waveforms import align_waveforms, decode_waveforms
+from asr.decoding.words.confidence import Calibration
 from asr.errors import AudioError, DataError
 from asr.files import replacing
 from asr.model.acoustic import SpeechModel

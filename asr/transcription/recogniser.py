@@ -19,9 +19,9 @@ import torch
 
 from asr.audio import stream_audio
 from asr.decoding import build_decoder
-from asr.decoding.confidence import Calibration
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.waveforms import decode_waveforms
+from asr.decoding.words.confidence import Calibration
 from asr.errors import AudioError, ConfigError
 from asr.package.load import ModelPackage
 from asr.resampling import resample

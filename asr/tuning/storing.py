@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from asr.config import DecodingConfig
-from asr.decoding.lexicon import load_words
-from asr.decoding.searches import word_source
+from asr.decoding.builders.lexicon import load_lexicon
+from asr.decoding.scorers.loading import word_source
 from asr.errors import PackageError
 from asr.files import replacing
 from asr.output import to_json
@@ -152,5 +152,5 @@ def _with_lexicon(config: DecodingConfig, package: ModelPackage, file: Path) -> 
     source = word_source(config, package.tokenizer, package.folder)
     if source is None:
         return config
-    load_words(source, package.tokenizer, None).lexicon.save(file, package.tokenizer)
+    load_lexicon(source, package.tokenizer, None).lexicon.save(file, package.tokenizer)
     return dataclasses.replace(config, lexicon_file=str(file))

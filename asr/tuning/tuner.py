@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from asr.config import DecodingConfig
-from asr.decoding.confidence import Calibration, fit_calibration
-from asr.decoding.words import evidence_of
+from asr.decoding.words.confidence import Calibration, fit_calibration
+from asr.decoding.words.timed_words import evidence_of
 from asr.scoring.calibration import words_correct
 from asr.tuning.keys import Key
 from asr.tuning.objective import Decoded, Objective

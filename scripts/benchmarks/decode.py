@@ -21,7 +21,8 @@ from asr.commands.numbers import positive
 from asr.config import MANIFESTS, DecodingConfig
 from asr.data.manifest import read_manifest, transcript
 from asr.decoding import build_decoder
-from asr.decoding.lexicon import LabelledLexicon, load_ngram, load_words
+from asr.decoding.builders.lexicon import LabelledLexicon, load_lexicon
+from asr.decoding.scorers.loading import load_ngram
 from asr.decoding.waveforms import log_probabilities
 from asr.errors import ConfigError
 from asr.package.load import read_package
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     references = {cut.id: tokenizer.normalise(transcript(cut)) for cut in cuts if cut.id in found}
     utterances = [found[name] for name in references]
     audio_s = sum(map(len, utterances)) * loaded.model.frame_s
-    words = load_words(load_ngram(config, None), tokenizer, None)
+    words = load_lexicon(load_ngram(config, None), tokenizer, None)
     print(
         f"{len(utterances)} utterances of {args.manifest}, {audio_s:.0f} s; {args.lm}, {len(words.texts)} words; lm_weight "
         f"{config.lm_weight:g}, word_score {config.word_score:g}, beam_threshold {config.beam_threshold:g}; one thread, "

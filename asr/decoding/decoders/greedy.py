@@ -6,10 +6,9 @@ import numpy as np
 import torch
 
 from asr.config import DecodingConfig
-from asr.decoding.decoder import Decoder
-from asr.decoding.frames import Adjustment
-from asr.decoding.hypothesis import Hypothesis
-from asr.errors import Failure
+from asr.decoding.decoders.decoder import Decoder
+from asr.decoding.decoders.emissions import Adjustment, nan_failure
+from asr.decoding.hypothesis import SILENCE, Hypothesis
 from asr.text import Tokenizer
 
 
@@ -53,7 +52,7 @@ class GreedyDecoder(Decoder):
         """
         self.check(log_probs, n_frames)
         if log_probs.shape[1] == 0:
-            return [Hypothesis("", (), (), 0.0, 0.0, 0.0)] * log_probs.shape[0]
+            return [SILENCE] * log_probs.shape[0]
         scores, best = (tensor.cpu() for tensor in self._adjustment.apply(log_probs.detach()).max(dim=2))
         return [
             self._collapse(path[:length], float(score[:length].double().sum()))
@@ -62,7 +61,7 @@ class GreedyDecoder(Decoder):
 
     def _collapse(self, path: np.ndarray, score: float) -> Hypothesis:
         if np.isnan(score):
-            raise Failure("the network's output holds NaN, so there is no text to decode; its weights or its input are broken")
+            raise nan_failure()
         is_new = np.ones(len(path), dtype=bool)
         is_new[1:] = path[1:] != path[:-1]
         frames = np.flatnonzero(is_new & (path != self.tokenizer.blank))

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from asr.decoding.beam_state import NEVER, NO_LABEL, Beam, Stay, extend_keys, extended, stay
-from asr.decoding.reading import BeamSearch, SearchHypothesis, SearchOptions
-from asr.decoding.scorers import NgramTokens
-from asr.decoding.traceback import Step, TokenPath, trace
-from asr.decoding.trie import ROOT
-from asr.decoding.vocabulary import Ends, Finish, SearchVocabulary
+from asr.decoding.scorers.ngram import NgramTokens
+from asr.decoding.search.beam_search import BeamSearch, SearchHypothesis, SearchOptions
+from asr.decoding.search.beam_state import NEVER, NO_LABEL, Beam, Stay, extend_keys, extended, stay
+from asr.decoding.search.candidates import Candidates, Growth, select, with_ends
+from asr.decoding.search.traceback import Step, TokenPath, trace
+from asr.decoding.search.trie import ROOT
+from asr.decoding.search.vocabulary import Ends, Finish, SearchVocabulary
 
 # Frames after which the language models forget the hypotheses that have fallen out of the beam.
 _FRAMES_REMEMBERED = 32
@@ -57,8 +57,8 @@ class PrefixSearch(BeamSearch):
         Parameters
         ----------
         utterances, options
-            As for :class:`asr.decoding.reading.BeamSearch`. Tokens that are further below the best token of their frame than
-            the threshold are not tried. The boundary always is where it ends words.
+            As for the base class. Tokens that are further below the best token of their frame than the threshold are not tried.
+            The boundary always is where it ends words.
         """
         order = sorted(range(len(utterances)), key=lambda index: -len(utterances[index]))
         found: dict[int, list[SearchHypothesis]] = {}
@@ -67,37 +67,6 @@ class PrefixSearch(BeamSearch):
             batch = _Batch(self, [torch.from_numpy(utterances[index]) for index in chosen], options)
             found.update(zip(chosen, batch.run(), strict=True))
         return [found[index] for index in range(len(utterances))]
-
-
-@dataclass
-class _Growth:
-    """Hypotheses with a token behind them that ends no word: choices ``(utterance, choice)``, the rest with slots between.
-
-    ``acoustic`` is the log-probability, ``score`` the whole score, ``nodes`` the place in the tree of the vocabulary.
-    """
-
-    tokens: torch.Tensor
-    acoustic: torch.Tensor
-    score: torch.Tensor
-    nodes: torch.Tensor | None
-
-
-@dataclass
-class _Candidates:
-    """Hypotheses to choose from, each tensor ``(utterance, candidate)``, the best first.
-
-    ``source`` is the slot before the frame, ``token`` what is written (0 where the hypothesis stays), ``label`` the word that
-    it ends, ``acoustic`` the log-probability of the alignments that end in the last token; the rest as in :class:`Beam`.
-    """
-
-    score: torch.Tensor
-    source: torch.Tensor
-    token: torch.Tensor
-    label: torch.Tensor
-    node: torch.Tensor
-    acoustic: torch.Tensor
-    bonus: torch.Tensor
-    words_read: torch.Tensor
 
 
 class _Batch:
@@ -151,15 +120,15 @@ class _Batch:
         growth = self._grow(beam, log_probs, total, n_tokens, stays, staying)
         flat = torch.cat([staying, growth.score.flatten(1)], dim=1)
         score, index = flat.topk(min(self.options.beam, flat.shape[1]), dim=1)
-        chosen = _candidates(beam, stays, growth, score, index)
+        chosen = select(beam, stays, growth, score, index)
         ends = self._end_words(beam, log_probs, total, growth, stays, score)
         if ends is not None:
-            chosen = _with_ends(chosen, ends, self.options.beam)
+            chosen = with_ends(chosen, ends, self.options.beam)
         return self._advance(beam, stays, chosen)
 
     def _grow(
         self, beam: Beam, log_probs: torch.Tensor, total: torch.Tensor, n_tokens: int, stays: Stay, staying: torch.Tensor
-    ) -> _Growth:
+    ) -> Growth:
         """Put the frame's most likely tokens behind each hypothesis."""
         values = log_probs[:, 1:]
         tokens = torch.arange(1, log_probs.shape[1]).expand_as(values)
@@ -186,7 +155,7 @@ class _Batch:
             rows, slots, choices = hopeful.nonzero(as_tuple=True)
             added = self._token_scores(beam.tokens_read[rows, slots], tokens[rows, choices])
             score = torch.full_like(score, NEVER).index_put_((rows, slots, choices), score[hopeful] + added)
-        return _Growth(tokens, acoustic, score, nodes)
+        return Growth(tokens, acoustic, score, nodes)
 
     def _token_scores(self, contexts: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         assert self.tokens is not None
@@ -194,7 +163,7 @@ class _Batch:
         return self.options.lm_weight * torch.tensor(scores, dtype=torch.float64)
 
     def _end_words(
-        self, beam: Beam, log_probs: torch.Tensor, total: torch.Tensor, growth: _Growth, stays: Stay, score: torch.Tensor
+        self, beam: Beam, log_probs: torch.Tensor, total: torch.Tensor, growth: Growth, stays: Stay, score: torch.Tensor
     ) -> Ends | None:
         """Return the words that end in this frame and may reach the beam; ``score`` is that of the others, best first."""
         if self.words is None or growth.nodes is None:
@@ -219,12 +188,12 @@ class _Batch:
         ends.acoustic.masked_fill_((there.gather(1, places) == keys)[:, 0], NEVER)
         return ends
 
-    def _advance(self, beam: Beam, stays: Stay, chosen: _Candidates) -> tuple[Beam, Step]:
+    def _advance(self, beam: Beam, stays: Stay, chosen: Candidates) -> tuple[Beam, Step]:
         """Return the beam of the chosen hypotheses, as wide as the utterance with most of them needs it."""
         alive = chosen.score >= chosen.score[:, :1] - self.options.threshold
         n_alive = int(alive.sum(dim=1).max())
         alive = alive[:, :n_alive]
-        chosen = _Candidates(**{name: value[:, :n_alive] for name, value in vars(chosen).items()})
+        chosen = Candidates(**{name: value[:, :n_alive] for name, value in vars(chosen).items()})
         source, is_new = chosen.source, chosen.token > 0
         old = Beam(**{name: value.gather(1, source) for name, value in vars(beam).items()})
         last, label = torch.where(is_new, chosen.token, old.last), torch.where(is_new, chosen.label, old.label)
@@ -288,49 +257,3 @@ class _Batch:
 
 def _free_ends(beam: Beam) -> list[list[Finish]]:
     return [[Finish((), bonus, 0.0, 0.0, True)] for bonus in beam.bonus[0].tolist()]
-
-
-def _candidates(beam: Beam, stays: Stay, growth: _Growth, score: torch.Tensor, index: torch.Tensor) -> _Candidates:
-    """Describe hypotheses that stay or grow, by their place among the stays and, behind them, the cells of the growth."""
-    width, n_choices = beam.last.shape[1], growth.tokens.shape[1]
-    is_stay = index < width
-    cell = (index - width).clamp_(min=0)
-    source = torch.where(is_stay, index, cell // n_choices)
-    acoustic = growth.acoustic.flatten(1).gather(1, cell)
-    node = beam.node.gather(1, source)
-    if growth.nodes is not None:
-        node = torch.where(is_stay, node, growth.nodes.flatten(1).gather(1, cell))
-    return _Candidates(
-        score=score,
-        source=source,
-        token=torch.where(is_stay, 0, growth.tokens.gather(1, cell % n_choices)),
-        label=torch.full_like(index, NO_LABEL),
-        node=node,
-        acoustic=torch.where(is_stay, stays.token.gather(1, source), acoustic),
-        bonus=torch.where(is_stay, beam.bonus.gather(1, source), score - acoustic),
-        words_read=beam.words_read.gather(1, source),
-    )
-
-
-def _with_ends(candidates: _Candidates, ends: Ends, n: int) -> _Candidates:
-    """Return the ``n`` best of the candidates and of the words that end."""
-    n_rows, n_others = candidates.score.shape
-    counts = torch.bincount(ends.rows, minlength=n_rows)
-    place = torch.arange(len(ends.rows)) - (counts.cumsum(0) - counts)[ends.rows]
-    table = torch.zeros(n_rows, int(counts.max()), dtype=torch.int64)
-    table[ends.rows, place] = torch.arange(len(ends.rows))
-    score = torch.full(table.shape, NEVER, dtype=torch.float64)
-    score[ends.rows, place] = ends.acoustic + ends.bonus
-    more = _Candidates(
-        score=score,
-        source=ends.slots[table],
-        token=ends.tokens[table],
-        label=ends.labels[table],
-        node=torch.full_like(table, ROOT),
-        acoustic=ends.acoustic[table],
-        bonus=ends.bonus[table],
-        words_read=ends.words_read[table],
-    )
-    both = {name: torch.cat([value, getattr(more, name)], dim=1) for name, value in vars(candidates).items()}
-    _, index = both["score"].topk(min(n, n_others + table.shape[1]), dim=1)
-    return _Candidates(**{name: value.gather(1, index) for name, value in both.items()})

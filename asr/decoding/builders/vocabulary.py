@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from asr.config import DecodingConfig
-from asr.decoding.hotwords import HotWord, spell_hot_words
-from asr.decoding.lexicon import LabelledLexicon, in_form_of
-from asr.decoding.lstm import load_lstm
-from asr.decoding.lstm_words import LstmWords
-from asr.decoding.scorers import NgramWords
-from asr.decoding.trie import Entry, closed_trie, open_trie
-from asr.decoding.vocabulary import SearchVocabulary
-from asr.decoding.word_session import Weighted
+from asr.decoding.builders.hot_words import HotWord, spell_hot_words
+from asr.decoding.builders.lexicon import LabelledLexicon, in_form_of
+from asr.decoding.scorers.loading import load_lstm
+from asr.decoding.scorers.lstm import LstmWords
+from asr.decoding.scorers.ngram import NgramWords
+from asr.decoding.scorers.word_models import Weighted
+from asr.decoding.search.trie import Entry, closed_trie, open_trie
+from asr.decoding.search.vocabulary import SearchVocabulary
 from asr.language.units import UNKNOWN
 from asr.text import Tokenizer
 from asr.text.bpe import WORD_START

@@ -1,4 +1,4 @@
-"""Forced alignment: where in the audio the tokens and the words of a known text lie.
+"""Where in the audio words begin and end.
 
 The network decides the order and the rough place. Its tokens are spikes of a frame or two, whose place inside the word is
 whatever training made it: at a word's edges they lie some 40 ms inside it within fluent speech, and up to a tenth of a second
@@ -11,13 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from asr.ctc import BLANK, minimum_frames
-from asr.errors import DataError
+from asr.decoding.words.alignment import FrameSpan
 
 LOUDNESS_HOP_S = 0.01
 # Words begin and end up to this far beyond the frames of their outer tokens.
@@ -29,60 +26,6 @@ _BACKGROUND_PERCENTILE, _SPEECH_PERCENTILE = 5, 90
 _QUIET_SHARE = 0.25
 _LEAST_RANGE_DB = 15.0
 _SILENCE = 1e-10
-
-
-class FrameSpan(NamedTuple):
-    """Consecutive output frames, half open."""
-
-    start: int
-    end: int
-
-
-def align(log_probs: torch.Tensor, tokens: Sequence[int]) -> list[FrameSpan]:
-    """Return the frames of each token on the likeliest of the alignments that read the given tokens.
-
-    The Viterbi algorithm over the CTC lattice (Graves et al. 2006; Kürzinger et al. 2020), by torchaudio.
-
-    Parameters
-    ----------
-    log_probs
-        ``(frame, token)`` natural logarithms of one utterance.
-    tokens
-        Token indices without blanks and repeats.
-
-    Returns
-    -------
-    list of FrameSpan
-        One for each token, in order, disjoint: the frames that carry the token, blanks before and after it not among them.
-
-    Raises
-    ------
-    DataError
-        Where there are fewer frames than the tokens need, or no alignment has a probability above zero.
-
-    Examples
-    --------
-    >>> align(torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.9, 0.1], [0.3, 0.7]]).log(), [1, 1])
-    [FrameSpan(start=1, end=2), FrameSpan(start=3, end=4)]
-    """
-    if not tokens:
-        return []
-    n_frames, needed = log_probs.shape[0], minimum_frames(tokens)
-    if n_frames < needed:
-        raise DataError(
-            f"alignment: {len(tokens)} tokens need {needed} frames at least (one each, and a blank between equal neighbours), "
-            f"but the audio gives {n_frames}; the text is not that of this audio"
-        )
-    from torchaudio.functional import forced_align
-
-    targets = torch.tensor([list(tokens)], dtype=torch.int64)
-    path, scores = forced_align(log_probs.detach().float().cpu()[None].contiguous(), targets, blank=BLANK)
-    if not bool(scores.isfinite().all()):
-        raise DataError("alignment: the network gives this text a probability of zero or NaN; it cannot be aligned")
-    labels = path[0].numpy()
-    changes = np.flatnonzero(labels[1:] != labels[:-1]) + 1
-    edges = [0, *changes.tolist(), n_frames]
-    return [FrameSpan(a, b) for a, b in pairwise(edges) if labels[a] != BLANK]
 
 
 def loudness(waveform: np.ndarray, sample_rate: int) -> np.ndarray:

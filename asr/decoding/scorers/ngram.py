@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.decoding.word_session import WordModel, WordReader
+from asr.decoding.scorers.word_models import WordModel, WordReader
 from asr.language.config import MAX_ORDER
 from asr.language.kenlm import LOG_10, open_kenlm
 

@@ -108,9 +108,8 @@ def closed_trie(entries: Sequence[Entry], n_tokens: int, boundary: int | None, *
     """
     nodes = _grow(entries, n_tokens, boundary, optional=optional)
     ending = None if optional else boundary
-    if len(nodes.parents) * n_tokens <= _DENSE_CELLS:
-        return nodes.trie(start=ROOT, ending=ending, closed=True, table=nodes.table())
-    return nodes.trie(start=ROOT, ending=ending, closed=True, table=None)
+    table = nodes.table() if len(nodes.parents) * n_tokens <= _DENSE_CELLS else None
+    return nodes.trie(start=ROOT, ending=ending, closed=True, table=table)
 
 
 def open_trie(entries: Sequence[Entry], n_tokens: int, boundary: int | None, *, starts: np.ndarray, value: float = 0.0) -> Trie:

@@ -85,7 +85,7 @@ class Adjustment:
         Parameters
         ----------
         log_probs, n_frames
-            As for :meth:`asr.decoding.decoder.Decoder.decode`.
+            As for :meth:`asr.decoding.decoders.decoder.Decoder.decode`.
 
         Raises
         ------
@@ -97,10 +97,15 @@ class Adjustment:
 
     def _emissions(self, log_probs: torch.Tensor) -> Emissions:
         if not bool((log_probs < torch.inf).all()):
-            raise Failure("the network's output holds NaN, so there is no text to decode; its weights or its input are broken")
+            raise nan_failure()
         frames = np.arange(len(log_probs))
         if self._skip < 1.0:
             blank = log_probs[:, 0].exp().numpy() > self._skip
             frames = np.flatnonzero(~blank | ~np.append(False, blank[:-1]))
         adjusted = self.apply(log_probs[torch.from_numpy(frames)]).clamp_(min=_LOWEST)
         return Emissions(np.ascontiguousarray(adjusted.numpy()), frames)
+
+
+def nan_failure() -> Failure:
+    """Return the error where log-probabilities are NaN."""
+    return Failure("the network's output holds NaN, so there is no text to decode; its weights or its input are broken")

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from asr.decoding.lstm import load_lstm
-from asr.decoding.word_session import WordModel, WordReader
+from asr.decoding.scorers.loading import load_lstm
+from asr.decoding.scorers.word_models import WordModel, WordReader
 from asr.language.lstm import LstmModel, State
 from asr.language.vocabulary import read_vocabulary
 

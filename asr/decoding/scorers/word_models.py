@@ -25,7 +25,7 @@ class WordReader(ABC):
 
 
 class WordModel(ABC):
-    """A language model over the labels of a :class:`asr.decoding.trie.Trie`; it can be sent to other processes.
+    """A language model over the labels of a :class:`asr.decoding.search.trie.Trie`; it can be sent to other processes.
 
     Label 0 is that of unknown words.
     """

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from asr.config import DecodingConfig
-from asr.decoding import pool
-from asr.decoding.decoder import Decoder
-from asr.decoding.frames import Adjustment, Emissions
-from asr.decoding.hypothesis import Hypothesis
-from asr.decoding.reading import BeamSearch, SearchHypothesis, SearchOptions
+from asr.decoding.decoders.decoder import Decoder
+from asr.decoding.decoders.emissions import Adjustment, Emissions
+from asr.decoding.hypothesis import SILENCE, Hypothesis
+from asr.decoding.search import process_pool
+from asr.decoding.search.beam_search import BeamSearch, SearchHypothesis, SearchOptions
 from asr.text import Tokenizer
 
 
@@ -107,9 +107,8 @@ class BeamDecoder(Decoder):
         self.check(log_probs, n_frames)
         emissions = self._adjustment.emissions(log_probs, n_frames)
         spoken = [part for part in emissions if len(part.frames)]
-        found = iter(pool.run(self._search, [part.log_probs for part in spoken], self._options, self.config.jobs))
-        silence = Hypothesis("", (), (), 0.0, 0.0, 0.0)
-        return [self._joined(next(found), part) if len(part.frames) else [silence] for part in emissions]
+        found = iter(process_pool.run(self._search, [part.log_probs for part in spoken], self._options, self.config.jobs))
+        return [self._joined(next(found), part) if len(part.frames) else [SILENCE] for part in emissions]
 
     def _joined(self, found: Sequence[SearchHypothesis], emissions: Emissions) -> list[Hypothesis]:
         """Return a hypothesis of each text that a search found, best first."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from asr.decoding.beam_state import NO_LABEL, Beam
-from asr.decoding.trie import NOWHERE, ROOT, Trie
-from asr.decoding.word_session import Weighted, WordSession
+from asr.decoding.scorers.word_models import Weighted, WordSession
+from asr.decoding.search.beam_state import NO_LABEL, Beam
+from asr.decoding.search.trie import NOWHERE, ROOT, Trie
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.decoding.reading import BeamSearch, SearchHypothesis, SearchOptions
+from asr.decoding.search.beam_search import BeamSearch, SearchHypothesis, SearchOptions
 from asr.language.kenlm import LOG_10, open_kenlm
 
 _LOG = logging.getLogger(__name__)

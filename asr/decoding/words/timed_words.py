@@ -8,9 +8,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from asr.decoding.alignment import FrameSpan, align, loudness, word_edges
-from asr.decoding.confidence import Calibration, word_evidence
 from asr.decoding.hypothesis import Hypothesis, Word
+from asr.decoding.words.alignment import FrameSpan, align
+from asr.decoding.words.confidence import Calibration, word_evidence
+from asr.decoding.words.word_edges import loudness, word_edges
 from asr.text import Tokenizer
 from asr.text.bpe import WORD_START
 
@@ -51,7 +52,17 @@ def words_of(
     """
     texts = hypothesis.text.split()
     words = word_positions(hypothesis.tokens, tokenizer, len(texts), hypothesis.word_ends)
-    return _found(texts, hypothesis.tokens, words, log_probs, tokenizer, waveform, sample_rate, frame_s, calibration)
+    if not texts:
+        return ()
+    spans = align(log_probs, hypothesis.tokens)
+    evidence = word_evidence(log_probs.float().cpu(), hypothesis.tokens, spans, words, tokenizer.boundary)
+    confidences = (calibration or Calibration()).apply(evidence)
+    frames = [FrameSpan(spans[word.start].start, spans[word.stop - 1].end) for word in words]
+    edges = word_edges(frames, frame_s, len(waveform) / sample_rate, loudness(waveform, sample_rate))
+    return tuple(
+        Word(text, start_s, end_s, float(confidence))
+        for text, (start_s, end_s), confidence in zip(texts, edges, confidences, strict=True)
+    )
 
 
 def align_text(
@@ -73,33 +84,8 @@ def align_text(
     DataError
         Where the audio is too short for it.
     """
-    texts, tokens = tokenizer.normalise(text).split(), tokenizer.encode(text)
-    words = word_positions(tokens, tokenizer, len(texts))
-    return _found(texts, tokens, words, log_probs, tokenizer, waveform, sample_rate, frame_s, None)
-
-
-def _found(
-    texts: Sequence[str],
-    tokens: Sequence[int],
-    words: Sequence[range],
-    log_probs: torch.Tensor,
-    tokenizer: Tokenizer,
-    waveform: np.ndarray,
-    sample_rate: int,
-    frame_s: float,
-    calibration: Calibration | None,
-) -> tuple[Word, ...]:
-    if not texts:
-        return ()
-    spans = align(log_probs, tokens)
-    evidence = word_evidence(log_probs.float().cpu(), tokens, spans, words, tokenizer.boundary)
-    confidences = (calibration or Calibration()).apply(evidence)
-    frames = [FrameSpan(spans[word.start].start, spans[word.stop - 1].end) for word in words]
-    edges = word_edges(frames, frame_s, len(waveform) / sample_rate, loudness(waveform, sample_rate))
-    return tuple(
-        Word(text, start_s, end_s, float(confidence))
-        for text, (start_s, end_s), confidence in zip(texts, edges, confidences, strict=True)
-    )
+    known = Hypothesis(tokenizer.normalise(text), tuple(tokenizer.encode(text)), (), 0.0, 0.0, 0.0)
+    return words_of(known, log_probs, tokenizer, waveform, sample_rate=sample_rate, frame_s=frame_s)
 
 
 def evidence_of(hypothesis: Hypothesis, log_probs: torch.Tensor, tokenizer: Tokenizer) -> np.ndarray:

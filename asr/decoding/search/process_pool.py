@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from asr.decoding.reading import BeamSearch, SearchHypothesis, SearchOptions
+from asr.decoding.search.beam_search import BeamSearch, SearchHypothesis, SearchOptions
 from asr.errors import Failure
 
 # Pieces of work for each process in a batch: more even out their lengths, fewer leave more to search together.

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from asr.config import DecodingConfig
 from asr.ctc import BLANK
-from asr.decoding.alignment import FrameSpan
+from asr.decoding.words.alignment import FrameSpan
 from asr.errors import DataError
 
 # Probabilities nearer to 0 or 1 than this count as this far away. It keeps logits finite; and a word that the lexicon chose
@@ -136,7 +136,7 @@ def word_evidence(
     log_probs
         ``(frame, token)`` natural logarithms of one utterance.
     tokens, spans
-        The hypothesis' tokens, and what :func:`asr.decoding.alignment.align` returned for them.
+        The hypothesis' tokens, and what :func:`asr.decoding.words.alignment.align` returned for them.
     words
         For each word, the positions of its tokens in ``tokens``.
     boundary

@@ -9,11 +9,11 @@ from itertools import islice
 import torch
 
 from asr.config import DecodingConfig
-from asr.decoding.beam import BeamDecoder, best_of
-from asr.decoding.decoder import Decoder
+from asr.decoding.decoders.beam import BeamDecoder, best_of
+from asr.decoding.decoders.decoder import Decoder
 from asr.decoding.hypothesis import Hypothesis
-from asr.decoding.lstm_words import LstmReader
-from asr.decoding.word_session import WordSession
+from asr.decoding.scorers.lstm import LstmReader
+from asr.decoding.scorers.word_models import WordSession
 from asr.language.lstm import LstmModel
 
 # Texts whose scores are remembered, some 300 bytes each: more than a development set's lists hold.
@@ -60,7 +60,7 @@ class RescoringDecoder(Decoder):
         return ",".join([*parts, f"rescore_n={config.rescore_n}"])
 
     def decode(self, log_probs: torch.Tensor, n_frames: torch.Tensor) -> list[Hypothesis]:
-        """Return the best hypothesis of each utterance; errors as for :meth:`asr.decoding.beam.BeamDecoder.decode`."""
+        """Return the best hypothesis of each utterance; errors as for :meth:`asr.decoding.decoders.beam.BeamDecoder.decode`."""
         lists = [found[: self._config.rescore_n] for found in self._first.lists(log_probs, n_frames)]
         scores = self._scores({hypothesis.text for found in lists for hypothesis in found})
         return [best_of([self._rescored(one, scores[one.text]) for one in found], self._config.n_best) for found in lists]
@@ -78,8 +78,8 @@ class SentenceScores:
     Parameters
     ----------
     lstm
-        Over units of any kind; texts are brought into its form. See :class:`asr.decoding.lstm_words.LstmReader` for units that
-        it does not know.
+        Over units of any kind; texts are brought into its form. See :class:`asr.decoding.scorers.lstm.LstmReader` for units
+        that it does not know.
     """
 
     def __init__(self, lstm: LstmModel) -> None:
