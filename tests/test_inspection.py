@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,15 @@ import torch
 from conftest import tone
 
 from asr.cli import main
-from asr.config import DecodingConfig
+from asr.config import DecodingConfig, FrontendConfig
 from asr.decoding import build_decoder
 from asr.decoding.words.confidence import Calibration
+from asr.features import Frontend
 from asr.inspection.page import build_page
+from asr.inspection.sound import FLOOR_DBFS, listen, mel_edges
 from asr.inspection.trace import Trace, trace
 from asr.package.load import read_package
+from asr.pictures.page import frequency_ticks
 
 CELLS = ("rnn", "lstm", "gru", "peephole_lstm", "coupled_lstm", "window_mlp", "none")
 
@@ -70,7 +75,7 @@ def test_the_trace_is_what_the_model_computes(package: Path) -> None:
 
 def test_the_page_holds_the_trace_and_nothing_from_elsewhere(package: Path) -> None:
     found, _ = traced(package, tone(0.9))
-    page = build_page(found, title="</script><b>x", subtitle="<!--", units=[3, 1], n_maps=2)
+    page = build_page(found, None, title="</script><b>x", subtitle="<!--", units=[3, 1], n_maps=2)
     assert "</script><b>" not in page
     assert "<!--" not in page
     assert not re.search(r"(src|href)=|https?://|@import|url\(", page)
@@ -92,8 +97,82 @@ def test_every_cell_can_be_looked_at(cell: str, package_of: Any) -> None:
     found, loaded = traced(package_of(cell), tone(0.5))
     assert (not found.cells) == (cell in ("window_mlp", "none"))
     units = range(min(4, loaded.config.model.recurrent.hidden_size))
-    content = content_of(build_page(found, title="", subtitle="", units=units, n_maps=1))
+    content = content_of(build_page(found, None, title="", subtitle="", units=units, n_maps=1))
     assert len(content["cells"]) == len(found.cells)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_sine_is_heard() -> None:
+    waveform = (0.5 * np.sin(2 * np.pi * 250 * np.arange(16000) / 16000)).astype(np.float32)  # 250 Hz is that of bin 8 of 512
+    sound = listen(waveform, 16000)
+    assert sound.level_dbfs[5:-5] == pytest.approx(20 * np.log10(0.5), abs=0.15)  # 6.25 periods
+    assert sound.spectrogram.shape == (101, 257)
+    assert sound.spectrogram[5:-5].argmax(axis=1) * sound.bin_hz == pytest.approx(250)
+    assert sound.spectrogram[5:-5].max(axis=1) == pytest.approx(20 * np.log10(0.5), abs=0.05)
+    assert sound.pitch_hz[3:-3] == pytest.approx(250, rel=0.01)
+    assert sound.pitch_s * (len(sound.pitch_hz) - 1) == pytest.approx(1.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rate", [4000, 8000, 16000, 48000])
+@pytest.mark.parametrize("n_samples", [1, 100, 4000])
+def test_silence_of_any_length_has_a_level_and_no_pitch(n_samples: int, rate: int) -> None:
+    sound = listen(np.zeros(n_samples, dtype=np.float32), rate)
+    assert len(sound.level_dbfs) == len(sound.spectrogram) == n_samples // round(0.01 * rate) + 1
+    assert (sound.level_dbfs == FLOOR_DBFS).all()
+    assert np.isnan(sound.pitch_hz).all()
+
+
+def test_mel_frequencies_are_those_of_the_features() -> None:
+    config = FrontendConfig(n_mels=40, f_min_hz=100, f_max_hz=6000)
+    edges, filters = mel_edges(config), Frontend(config).get_buffer("transform.mel_scale.fb").numpy()
+    frequencies = np.linspace(0, 8000, len(filters))
+    for band in range(40):
+        inside = frequencies[filters[:, band] > 1e-9]
+        assert edges[band] <= inside.min() <= inside.max() <= edges[band + 2]
+
+
+def test_ticks_of_frequencies() -> None:
+    linear = frequency_ticks(np.arange(-1, 9) * 1000.0)  # eight rows, 0 to 7000 Hz
+    assert linear == [((row + 0.5) / 8, f"{1000 * row}") for row in (0, 1, 2, 3, 4, 6)] + [(1.0, "8000")]
+    octaves = frequency_ticks(250.0 * 2 ** np.arange(7))  # five rows, 500 to 8000 Hz
+    assert octaves[:3] == [(0.1, "500"), (0.3, "1000"), (0.5, "2000")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_rows", "axis", "first"),
+    [
+        ("log_mel", 80, "mel frequency (Hz)", "100"),
+        ("spectrogram", 201, "frequency (Hz)", "0"),
+        ("mfcc", 40, "coefficient", "0"),
+    ],
+)
+def test_features_have_an_axis(kind: str, n_rows: int, axis: str, first: str, package: Path) -> None:
+    found, _ = traced(package, tone(0.5))
+    found = dataclasses.replace(found, frontend=FrontendConfig(kind=kind), features=np.zeros((51, n_rows)))
+    content = content_of(build_page(found, listen(found.waveform, 16000), title="", subtitle="", units=[0], n_maps=1))
+    features = content["features"]
+    assert (features["axis"], features["ticks"][0][1]) == (axis, first)
+    assert all(0 <= share <= 1 for share, _ in features["ticks"])
+    assert len(features["hz"]) == (0 if kind == "mfcc" else n_rows)
+    pitch = content["sound"]["pitch"]
+    assert len(pitch["values"]) == 26
+    assert all(value is None or pitch["low"] < value < pitch["high"] for value in pitch["values"])
+
+
+def test_without_librosa_the_rest_is_shown(
+    package: Path, tone_wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "librosa", None)
+    page = tmp_path / "page.html"
+    assert main(["inspect", str(tone_wav), "--model", str(package), "-o", str(page)]) == 0
+    assert (
+        'are left out (import of librosa halted; None in sys.modules): pip install "librosa>=0.11"' in capsys.readouterr().err
+    )
+    content = content_of(page.read_text(encoding="utf-8"))
+    assert content["sound"] is None
+    assert content["features"]["ticks"] == []
+    assert content["posteriors"]["frames"] > 0
 
 
 def test_command(package: Path, tone_wav: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,6 +184,7 @@ def test_command(package: Path, tone_wav: Path, tmp_path: Path, capsys: pytest.C
     assert content["duration"] == pytest.approx(0.3)
     assert content["cells"][0]["units"] == [0, 1, 2, 5]
     assert "decoder beam:" in content["subtitle"]
+    assert content["sound"]["level"]["unit"] == "dBFS"
 
 
 def test_what_should_be_known_of_the_sound(package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,7 +66,7 @@ def test_wheel_holds_every_module_and_yaml_and_nothing_else(installed: Installed
     names = {name for name in zipfile.ZipFile(installed.wheel).namelist() if ".dist-info/" not in name}
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "asr").rglob("*.py")} | {
         "asr/py.typed",
-        "asr/inspection/page.html",
+        "asr/pictures/page.html",
         *STAND_IN,
     }
     expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "asr" / "models").rglob("*") if path.is_file()}

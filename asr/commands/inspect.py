@@ -8,11 +8,17 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asr.commands.numbers import file_path
 from asr.commands.overrides import add_decoding, with_overrides
 from asr.errors import ConfigError
 from asr.package.shipped import DEFAULT, VARIABLE, find_model
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from asr.inspection.sound import Sound
 
 _MAX_S = 60.0
 _LAST_S = 1e9  # of any recording
@@ -77,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.file}: {len(waveform) / rate:.1f} s; a page holds {_MAX_S:g} s at most; choose them with --start and --end"
         )
     decoder = build_decoder(config.decoding, package.tokenizer, package.folder)
+    sound = _heard(args.file, waveform, rate)
     found = trace(package.model, decoder, waveform, Calibration.configured(config.decoding))
     recurrent = config.model.recurrent
     subtitle = (
@@ -84,12 +91,22 @@ def run(args: argparse.Namespace) -> int:
         f"{args.start:g} to {args.start + len(waveform) / rate:.2f} s"
     )
     title = os.fsencode(Path(args.file).name).decode("utf-8", "replace")  # names need not be text
-    text = build_page(found, title=title, subtitle=subtitle, units=units, n_maps=args.maps)
+    text = build_page(found, sound, title=title, subtitle=subtitle, units=units, n_maps=args.maps)
     with replacing(page) as stream:
         stream.write(text.encode("utf-8"))
     written = os.fsencode(page).decode("utf-8", "replace")
     print(f"{found.hypothesis.text or '(no text)'}\n{written}: {len(text) / 1e6:.1f} MB")
     return 0
+
+
+def _heard(file: str, waveform: np.ndarray, sample_rate: int) -> Sound | None:
+    from asr.inspection.sound import listen
+
+    try:
+        return listen(waveform, sample_rate)
+    except ImportError as error:
+        _tell(file, f'spectrogram, pitch, level and mel frequencies are left out ({error}): pip install "librosa>=0.11"')
+        return None
 
 
 def _tell(file: str, notice: str) -> None:

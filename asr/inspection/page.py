@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import base64
-import io
+import math
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
+from asr.inspection.sound import FLOOR_DBFS, Sound, mel_edges
 from asr.inspection.trace import Trace
 from asr.model.gates import NAMES
-from asr.output import to_json
+from asr.pictures.page import Ticks, envelope, fill_page, frequency_ticks, heatmap, sound_file, track
 
-# Values outside this share of the distribution have the colour of its ends.
-_CLIPPED_PERCENT = 0.5
 _BETWEEN = {**dict.fromkeys("iforz", (0.0, 1.0)), **dict.fromkeys("gn", (-1.0, 1.0))}
 _MAX_DISPLAYED_TOKENS = 40
+_DISPLAYED_DB = 80.0  # below the loudest of a spectrogram
+_MEL, _LINEAR, _CEPSTRAL = "mel frequency (Hz)", "frequency (Hz)", "coefficient"
 
 
-def build_page(trace: Trace, *, title: str, subtitle: str, units: Sequence[int], n_maps: int) -> str:
+def build_page(trace: Trace, sound: Sound | None, *, title: str, subtitle: str, units: Sequence[int], n_maps: int) -> str:
     """Return the page.
 
     Parameters
     ----------
     trace
         What is shown.
+    sound
+        What can be heard; without it, that is left out, with the frequencies of mel bands.
     title, subtitle
         Heading, and the line below it.
     units
@@ -38,10 +39,11 @@ def build_page(trace: Trace, *, title: str, subtitle: str, units: Sequence[int],
         "title": title,
         "subtitle": subtitle,
         "text": trace.hypothesis.text,
-        "duration": len(trace.waveform) / trace.sample_rate,
-        "audio": base64.b64encode(_wav(trace.waveform, trace.sample_rate)).decode("ascii"),
-        "envelope": _envelope(trace.waveform),
-        "features": _heatmap(trace.features, trace.feature_s, symmetric=False),
+        "duration": len(trace.waveform) / trace.frontend.sample_rate,
+        "audio": sound_file(trace.waveform, trace.frontend.sample_rate),
+        "envelope": envelope(trace.waveform),
+        "sound": None if sound is None else _sound(sound),
+        "features": _features(trace, has_mel_edges=sound is not None),
         "maps": _maps(trace, n_maps),
         "cells": [
             {
@@ -49,7 +51,7 @@ def build_page(trace: Trace, *, title: str, subtitle: str, units: Sequence[int],
                 "units": list(units),
                 "traces": [
                     {"letter": letter, "name": NAMES[letter]}
-                    | _heatmap(values[:, units], trace.frame_s, symmetric=letter in "cghn", bounds=_BETWEEN.get(letter))
+                    | heatmap(values[:, units], trace.frame_s, symmetric=letter in "cghn", bounds=_BETWEEN.get(letter))
                     for letter, values in cell.values.items()
                 ],
             }
@@ -65,10 +67,49 @@ def build_page(trace: Trace, *, title: str, subtitle: str, units: Sequence[int],
             for word in trace.hypothesis.words
         ],
     }
-    # "<" cannot end the script element, nor begin a comment in it.
-    data = to_json(content, separators=(",", ":")).replace("<", "\\u003c")
-    template = files("asr.inspection").joinpath("page.html").read_text(encoding="utf-8")
-    return template.replace("/*DATA*/null", data, 1)
+    return fill_page(content)
+
+
+def _sound(sound: Sound) -> dict[str, Any]:
+    n_bins = sound.spectrogram.shape[1]
+    highest = 100 * max(2, math.ceil(np.nanmax(sound.pitch_hz, initial=0.0) / 100))
+    loudest = max(float(sound.spectrogram.max()), FLOOR_DBFS + _DISPLAYED_DB)
+    return {
+        "spectrogram": {"axis": _LINEAR, "hz": _rounded(np.arange(n_bins) * sound.bin_hz)}
+        | heatmap(
+            sound.spectrogram,
+            sound.spectrogram_s,
+            bounds=(loudest - _DISPLAYED_DB, loudest),
+            ticks=frequency_ticks(np.arange(-1, n_bins + 1) * sound.bin_hz),
+        ),
+        "pitch": track(sound.pitch_hz, sound.pitch_s, unit="Hz", bounds=(0, highest), ticks=range(0, highest + 1, 100)),
+        "level": track(
+            sound.level_dbfs, sound.level_s, unit="dBFS", bounds=(FLOOR_DBFS, 0.0), ticks=(-100, -80, -60, -40, -20, 0)
+        ),
+    }
+
+
+def _features(trace: Trace, *, has_mel_edges: bool) -> dict[str, Any]:
+    """Return the features with an axis of what their rows are."""
+    frontend, n_rows = trace.frontend, trace.features.shape[1]
+    hz: list[float] = []
+    ticks: Ticks = []
+    if frontend.kind == "log_mel" and has_mel_edges:
+        edges = mel_edges(frontend)
+        axis, ticks, hz = _MEL, frequency_ticks(edges), _rounded(edges[1:-1])
+    elif frontend.kind == "spectrogram":
+        step_hz = frontend.sample_rate / round(frontend.window_s * frontend.sample_rate)
+        axis, ticks = _LINEAR, frequency_ticks(np.arange(-1, n_rows + 1) * step_hz)
+        hz = _rounded(np.arange(n_rows) * step_hz)
+    elif frontend.kind == "mfcc":
+        axis, ticks = _CEPSTRAL, [((row + 0.5) / n_rows, str(row)) for row in range(0, n_rows, max(1, n_rows // 4))]
+    else:
+        axis = "mel band"
+    return {"kind": frontend.kind, "axis": axis, "hz": hz} | heatmap(trace.features, trace.feature_s, ticks=ticks)
+
+
+def _rounded(frequencies: np.ndarray) -> list[float]:
+    return [round(float(hz), 1) for hz in frequencies]
 
 
 def _seconds(trace: Trace, edge: int) -> float:
@@ -81,7 +122,7 @@ def _maps(trace: Trace, n_maps: int) -> list[dict[str, Any]]:
     for number, layer in enumerate(trace.maps, start=1):
         liveliest = np.sort(np.argsort(-layer.std(axis=(1, 2)), kind="stable")[:n_maps])
         step_s = len(trace.features) * trace.feature_s / layer.shape[1]
-        heatmaps = [{"channel": int(channel)} | _heatmap(layer[channel], step_s, symmetric=False) for channel in liveliest]
+        heatmaps = [{"channel": int(channel)} | heatmap(layer[channel], step_s) for channel in liveliest]
         result.append({"name": f"convolution {number}", "channels": layer.shape[0], "maps": heatmaps})
     return result
 
@@ -93,44 +134,4 @@ def _posteriors(trace: Trace) -> dict[str, Any]:
     shown = np.argsort(-highest, kind="stable")[:_MAX_DISPLAYED_TOKENS]
     shown = np.sort(np.union1d(shown[highest[shown] > 0.02], [0]))
     names = [trace.token_names[token] for token in shown]
-    return {"names": names, **_heatmap(probs[:, shown], trace.frame_s, symmetric=False, bounds=(0.0, 1.0))}
-
-
-def _heatmap(
-    values: np.ndarray, step_s: float, *, symmetric: bool, bounds: tuple[float, float] | None = None
-) -> dict[str, Any]:
-    """Return ``(frame, row)`` as bytes between two values, row by row."""
-    if bounds is not None:
-        low, high = bounds
-    elif not values.size:
-        low, high = 0.0, 1.0
-    else:
-        low, high = np.percentile(values, [_CLIPPED_PERCENT, 100 - _CLIPPED_PERCENT])
-        if symmetric:
-            low, high = -max(-low, high), max(-low, high)
-    span = max(float(high - low), 1e-9)
-    scaled = np.rint(np.clip((values - low) / span, 0.0, 1.0) * 255).astype(np.uint8)
-    return {
-        "frames": values.shape[0],
-        "rows": values.shape[1],
-        "step": step_s,
-        "low": round(float(low), 4),
-        "high": round(float(low) + span, 4),
-        "symmetric": symmetric,
-        "data": base64.b64encode(np.ascontiguousarray(scaled.T).tobytes()).decode("ascii"),
-    }
-
-
-def _envelope(waveform: np.ndarray, n_columns: int = 2000) -> list[list[float]]:
-    """Return the lowest and the highest sample of each of many stretches."""
-    columns = np.array_split(waveform, min(n_columns, len(waveform)))
-    return [[round(float(column.min()), 3), round(float(column.max()), 3)] for column in columns]
-
-
-def _wav(waveform: np.ndarray, sample_rate: int) -> bytes:
-    import soundfile
-
-    stream = io.BytesIO()
-    peak = max(1.0, float(np.abs(waveform).max(initial=0.0)))
-    soundfile.write(stream, waveform / peak, sample_rate, format="WAV", subtype="PCM_16")
-    return stream.getvalue()
+    return {"names": names, **heatmap(probs[:, shown], trace.frame_s, bounds=(0.0, 1.0))}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from asr.config import FrontendConfig
 from asr.decoding.decoders.decoder import Decoder
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.waveforms import decode_waveforms
@@ -48,7 +49,9 @@ class Trace:
     Attributes
     ----------
     waveform
-        ``(sample,)`` at ``sample_rate`` (Hz).
+        ``(sample,)`` at the frontend's rate.
+    frontend
+        What the features are.
     features
         ``(frame, bin)`` as the network sees them, ``feature_s`` seconds apart.
     maps
@@ -66,7 +69,7 @@ class Trace:
     """
 
     waveform: np.ndarray
-    sample_rate: int
+    frontend: FrontendConfig
     features: np.ndarray
     feature_s: float
     maps: tuple[np.ndarray, ...]
@@ -103,7 +106,7 @@ def trace(model: SpeechModel, decoder: Decoder, waveform: np.ndarray, calibratio
     row = log_probs[0, : int(n_out[0])].cpu()
     return Trace(
         waveform=waveform,
-        sample_rate=model.frontend.config.sample_rate,
+        frontend=model.frontend.config,
         features=features[0, : int(n_frames[0])].float().cpu().numpy(),
         feature_s=model.frontend.frame_s,
         maps=tuple(output[0, :, : int(lengths[0])].cpu().numpy() for output, lengths in seen.maps),
