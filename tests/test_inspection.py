@@ -113,8 +113,16 @@ def test_a_sine_is_heard() -> None:
     assert sound.pitch_s * (len(sound.pitch_hz) - 1) == pytest.approx(1.0)
 
 
+def test_hum_in_a_pause_is_no_voice() -> None:
+    time_s = np.arange(16000) / 16000
+    waveform = np.where(time_s < 0.5, 0.3 * np.sin(2 * np.pi * 150 * time_s), 0.001 * np.sin(2 * np.pi * 70 * time_s))
+    pitch_hz = listen(waveform.astype(np.float32), 16000).pitch_hz
+    assert pitch_hz[3:22] == pytest.approx(150, rel=0.01)
+    assert np.isnan(pitch_hz[28:]).all()
+
+
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("rate", [4000, 8000, 16000, 48000])
+@pytest.mark.parametrize("rate", [4000, 8000, 16000, 22050, 48000])
 @pytest.mark.parametrize("n_samples", [1, 100, 4000])
 def test_silence_of_any_length_has_a_level_and_no_pitch(n_samples: int, rate: int) -> None:
     sound = listen(np.zeros(n_samples, dtype=np.float32), rate)

@@ -15,10 +15,12 @@ PITCH_HZ = (60.0, 500.0)
 """Pitches that are looked for: those of speaking men, women and children."""
 
 _WINDOW_S, _STEP_S = 0.025, 0.010
+# What is so far below the loudest (dB) is no voice: in pauses there is the hum of the mains, which has a pitch.
+_PAUSE_DB = 40.0
 # Of pyin, with half as many frames as usual and twice as far between pitches (semitones), which takes an eighth of the time. On
 # read speech nine frames in ten are then voiced or not as they would be at 10 ms and a tenth of a semitone, once voice may
 # set in and end more quickly, and thresholds are higher (2/9 on average, of a beta distribution) than by default.
-_PITCH_WINDOW_S, _PITCH_STEP_S, _PITCH_SEMITONES = 0.064, 0.020, 0.2
+_PITCH_WINDOW_S, _PITCH_STEPS, _PITCH_SEMITONES = 0.064, 2, 0.2
 _SWITCHES, _THRESHOLDS = 0.1, (4.0, 14.0)
 
 
@@ -33,7 +35,7 @@ class Sound:
     bin_hz
         Distance between their frequencies (Hz).
     pitch_hz, pitch_s
-        ``(frame,)`` fundamental frequency, NaN where there is no voice, and the step (s).
+        ``(frame,)`` fundamental frequency of the voice, NaN where there is none, and the step (s).
     level_dbfs, level_s
         ``(frame,)`` root mean square, and the step (s). A sine of full scale has 0 dBFS (AES17), here and in the spectrogram.
     """
@@ -66,31 +68,33 @@ def listen(waveform: np.ndarray, sample_rate: int) -> Sound:
     """
     import librosa
 
-    window, hop, pitch_hop = (round(seconds * sample_rate) for seconds in (_WINDOW_S, _STEP_S, _PITCH_STEP_S))
+    window, hop = round(_WINDOW_S * sample_rate), round(_STEP_S * sample_rate)
     size, pitch_size = _power_of_two(window), _power_of_two(round(_PITCH_WINDOW_S * sample_rate))
     n_samples = len(waveform)
     waveform = np.pad(waveform, (0, max(0, pitch_size - n_samples)))  # librosa warns of fewer than a window's
     magnitude = np.abs(librosa.stft(waveform, n_fft=size, win_length=window, hop_length=hop))
     of_full_scale = librosa.filters.get_window("hann", window).sum() / 2  # what a sine of full scale has
     rms = librosa.feature.rms(y=waveform, frame_length=window, hop_length=hop)[0]
+    level_dbfs = _decibels(rms * np.sqrt(2.0))
     pitch_hz, _, _ = librosa.pyin(
         waveform,
         fmin=PITCH_HZ[0],
         fmax=PITCH_HZ[1],
         sr=sample_rate,
         frame_length=pitch_size,
-        hop_length=pitch_hop,
+        hop_length=_PITCH_STEPS * hop,
         resolution=_PITCH_SEMITONES,
         switch_prob=_SWITCHES,
         beta_parameters=_THRESHOLDS,
     )
+    pitch_hz[level_dbfs[::_PITCH_STEPS] < level_dbfs.max() - _PAUSE_DB] = np.nan
     return Sound(
         spectrogram=_decibels(magnitude.T / of_full_scale)[: n_samples // hop + 1],
         spectrogram_s=hop / sample_rate,
         bin_hz=sample_rate / size,
-        pitch_hz=pitch_hz[: n_samples // pitch_hop + 1],
-        pitch_s=pitch_hop / sample_rate,
-        level_dbfs=_decibels(rms * np.sqrt(2.0))[: n_samples // hop + 1],
+        pitch_hz=pitch_hz[: n_samples // (_PITCH_STEPS * hop) + 1],
+        pitch_s=_PITCH_STEPS * hop / sample_rate,
+        level_dbfs=level_dbfs[: n_samples // hop + 1],
         level_s=hop / sample_rate,
     )
 
