@@ -126,6 +126,15 @@ def test_module_imports_only_what_stands_above_it_in_its_room(room: str) -> None
         assert not below, f"{module_name(path)} stands above {', '.join(sorted(below))}"
 
 
+def test_no_two_classes_have_one_name() -> None:
+    found: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(module_name(path))
+    assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
+
+
 def test_every_room_is_in_the_wheel() -> None:
     settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     named = set(settings["tool"]["setuptools"]["packages"])

@@ -23,7 +23,7 @@ def show_time(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-class Display(Callback):
+class TrainingDisplay(Callback):
     """Show how training fares, how fast it is, and the time left.
 
     Parameters

@@ -18,7 +18,7 @@ from asr.config import EngineConfig, get
 from asr.config_mapping import to_yaml
 from asr.engine.checkpoint import LAST
 from asr.engine.data import TrainingData
-from asr.engine.display import Display
+from asr.engine.display import TrainingDisplay
 from asr.engine.loggers import build_loggers, logging_curves
 from asr.engine.module import TrainingModule
 from asr.engine.processes import failure_of_another, failure_of_worker, lost_another, lost_worker
@@ -153,7 +153,7 @@ class Run:
             num_sanity_val_steps=0,
             log_every_n_steps=settings.log_every,
             logger=self.loggers,
-            callbacks=[Display(settings.progress, epochs, data.epoch_batches), *callbacks, self.checkpoints],
+            callbacks=[TrainingDisplay(settings.progress, epochs, data.epoch_batches), *callbacks, self.checkpoints],
             plugins=[CheckpointFiles(record)],
             enable_checkpointing=False,
             enable_progress_bar=False,

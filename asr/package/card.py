@@ -59,7 +59,7 @@ class Rate(Protocol):
         """Return the rate after its name, with interval and counts."""
 
 
-class Score(Protocol):
+class Measurement(Protocol):
     """What a card says of a measurement, such as :class:`asr.scoring.Score`."""
 
     @property
@@ -77,7 +77,7 @@ def build_card(
     model: SpeechModel,
     *,
     decoder: str,
-    score: Score | None = None,
+    score: Measurement | None = None,
     folder: str = "PACKAGE",
     pretrained: str | None = None,
     synthesisers: Sequence[str] = (),
@@ -129,7 +129,7 @@ def build_card(
     )
 
 
-def add_tuning(card: str, *, decoder: str, manifests: Sequence[str], score: Score) -> str:
+def add_tuning(card: str, *, decoder: str, manifests: Sequence[str], score: Measurement) -> str:
     """Return a card with the lines of a tuned decoder, in place of those that it may have.
 
     Parameters

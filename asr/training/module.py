@@ -27,7 +27,7 @@ from asr.model.norm import LockedDropout
 from asr.scoring import Score, score
 from asr.text import Tokenizer
 from asr.training.averaging import average_decay, update_average
-from asr.training.origin import Origin, resumed_origin
+from asr.training.origin import StartingPackage, resumed_origin
 from asr.training.schedule import build_optimizer, learning_rate_factor
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class SpeechModule(TrainingModule):
         """Whether training has come to it."""
         self.decoder = build_decoder(config.decoding, tokenizer)
         self.validation = Validation()
-        self.origin: Origin | None = None
+        self.origin: StartingPackage | None = None
         """The package that the run started from; part of the checkpoint."""
         self.last_score: Score | None = None
         """WER and CER of the newest validation."""

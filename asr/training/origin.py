@@ -18,7 +18,7 @@ PARTS = {"lm": "ngram", "lstm": "lstm", "lexicon_file": "lexicon"}
 
 
 @dataclass(frozen=True)
-class Origin:
+class StartingPackage:
     """The package that a run started from; it is kept in the run's checkpoints, since the package itself may go.
 
     Attributes
@@ -46,7 +46,7 @@ class Origin:
         return asdict(self)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Origin:
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> StartingPackage:
         """Return what :meth:`to_mapping` described."""
         decoding = mapping.get("decoding")
         return cls(
@@ -83,17 +83,17 @@ class Origin:
         return replace(config, decoding=replace(self.decoding, **paths))
 
 
-def resumed_origin(mapping: Mapping[str, Any] | None, config: Config) -> Origin | None:
+def resumed_origin(mapping: Mapping[str, Any] | None, config: Config) -> StartingPackage | None:
     """Return the origin that a checkpoint holds; where the configuration names another package, this is logged.
 
     Parameters
     ----------
     mapping
-        What :meth:`Origin.to_mapping` gave; None where the run started from random weights.
+        What :meth:`StartingPackage.to_mapping` gave; None where the run started from random weights.
     config
         The configuration that the run is resumed with.
     """
-    origin = None if mapping is None else Origin.from_mapping(mapping)
+    origin = None if mapping is None else StartingPackage.from_mapping(mapping)
     given = config.trainer.pretrained
     if given is not None and (origin is None or given != origin.package):
         logger.warning(f"trainer.pretrained={given} is not read: the run started from {origin or 'random weights'} and goes on")

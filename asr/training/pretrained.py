@@ -17,7 +17,7 @@ from asr.package.load import ModelPackage, read_package
 from asr.package.parts import find_part
 from asr.package.shipped import find_model
 from asr.training.module import SpeechModule
-from asr.training.origin import PARTS, Origin
+from asr.training.origin import PARTS, StartingPackage
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def start_from(module: SpeechModule, package: ModelPackage) -> None:
     tokens, decoding = module.config.tokens, None
     if not settings.new_head:
         tokens, decoding = package.config.tokens, _inherited(module.config.decoding, package)
-    module.origin = Origin(str(settings.pretrained), package.checkpoint_hash, tokens, decoding)
+    module.origin = StartingPackage(str(settings.pretrained), package.checkpoint_hash, tokens, decoding)
     logger.info(f"starting from {module.origin}{', with a new head' if settings.new_head else ''}")
     if decoding is not None:
         logger.info(

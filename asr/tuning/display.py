@@ -10,7 +10,7 @@ from asr.tuning.search import Search
 from asr.tuning.trial import Trial
 
 
-class Display:
+class TuningDisplay:
     """Lines on standard output, and on a terminal a bar on standard error.
 
     Parameters
@@ -22,7 +22,7 @@ class Display:
     def __init__(self, audio_s: float) -> None:
         self._progress = Progress("network", audio_s, "s of audio", in_logs=False)
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> TuningDisplay:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from asr.config import DecodingConfig
 from asr.package.load import ModelPackage
-from asr.tuning.display import Display
+from asr.tuning.display import TuningDisplay
 from asr.tuning.keys import Key
 from asr.tuning.objective import Decoded, Objective, with_priors
 from asr.tuning.posteriors import Posteriors
@@ -104,7 +104,7 @@ def tune_package(
     KeyboardInterrupt
         As :func:`asr.tuning.tuner.tune`.
     """
-    with Display(sum(cut.duration for cut in cuts)) as display:
+    with TuningDisplay(sum(cut.duration for cut in cuts)) as display:
         posteriors = Posteriors.compute(
             cuts, package.model, batch_s=limits.batch_s, limit_bytes=limits.cache_bytes, on_progress=display.advance
         )
