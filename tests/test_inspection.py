@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -168,15 +169,33 @@ def test_features_have_an_axis(kind: str, n_rows: int, axis: str, first: str, pa
     assert all(value is None or pitch["low"] < value < pitch["high"] for value in pitch["values"])
 
 
-def test_without_librosa_the_rest_is_shown(
-    package: Path, tone_wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+class NowhereToCompile(ModuleType):
+    """librosa, where nothing can be written; its functions are loaded on demand."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("cannot cache function '__o_fold': no locator available")
+
+
+@pytest.mark.parametrize(
+    ("module", "notice"),
+    [
+        (None, 'left out: import of librosa halted; None in sys.modules: pip install "librosa>=0.11"'),
+        (NowhereToCompile("librosa"), "no locator available: set NUMBA_CACHE_DIR to a folder that may be written to"),
+    ],
+)
+def test_where_librosa_cannot_be_loaded_the_rest_is_shown(
+    module: ModuleType | None,
+    notice: str,
+    package: Path,
+    tone_wav: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(sys.modules, "librosa", None)
+    monkeypatch.setitem(sys.modules, "librosa", module)
     page = tmp_path / "page.html"
     assert main(["inspect", str(tone_wav), "--model", str(package), "-o", str(page)]) == 0
-    assert (
-        'are left out (import of librosa halted; None in sys.modules): pip install "librosa>=0.11"' in capsys.readouterr().err
-    )
+    assert notice in capsys.readouterr().err
     content = content_of(page.read_text(encoding="utf-8"))
     assert content["sound"] is None
     assert content["features"]["ticks"] == []

@@ -105,7 +105,7 @@ def _heard(file: str, waveform: np.ndarray, sample_rate: int) -> Sound | None:
     try:
         return listen(waveform, sample_rate)
     except ImportError as error:
-        _tell(file, f'spectrogram, pitch, level and mel frequencies are left out ({error}): pip install "librosa>=0.11"')
+        _tell(file, f"spectrogram, pitch, level and mel frequencies are left out: {error}")
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,10 +65,9 @@ def listen(waveform: np.ndarray, sample_rate: int) -> Sound:
     Raises
     ------
     ImportError
-        librosa is not installed, or does not run with what else is.
+        librosa is not installed, or cannot be loaded.
     """
-    import librosa
-
+    librosa = _load_librosa()
     window, hop = round(_WINDOW_S * sample_rate), round(_STEP_S * sample_rate)
     size, pitch_size = _power_of_two(window), _power_of_two(round(_PITCH_WINDOW_S * sample_rate))
     n_samples = len(waveform)
@@ -107,11 +107,23 @@ def mel_edges(config: FrontendConfig) -> np.ndarray:
     ImportError
         As :func:`listen`.
     """
-    import librosa
-
+    librosa = _load_librosa()
     f_max = config.f_max_hz or config.sample_rate / 2
     edges: np.ndarray = librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min_hz, fmax=f_max)
     return edges
+
+
+def _load_librosa() -> Any:
+    """Load librosa with the functions that numba compiles for it, which needs a folder to keep them in."""
+    try:
+        import librosa
+
+        librosa.pyin  # noqa: B018  # loaded on demand
+    except ImportError as error:
+        raise ImportError(f'{error}: pip install "librosa>=0.11"') from error
+    except RuntimeError as error:
+        raise ImportError(f"{error}: set NUMBA_CACHE_DIR to a folder that may be written to") from error
+    return librosa
 
 
 def _decibels(amplitudes: np.ndarray) -> np.ndarray:
