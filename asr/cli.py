@@ -37,6 +37,7 @@ COMMANDS = {
     "prepare": "check recordings and transcripts, and write the manifests that the other commands read",
     "train": "train a model with a recipe and overrides, and write a model package",
     "evaluate": "measure the error rates of a model on prepared manifests",
+    "compare": "score what systems wrote, ours or anybody's, and say which differences are real",
     "transcribe": "turn audio files into text",
     "inspect": "show what a model computes on its way through an utterance, as a page with sound",
     "models": "list the models that ship with asr, or print the card of one",

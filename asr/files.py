@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from asr.errors import WRONG_PATH, ConfigError, StorageError
+from asr.output import to_json
 
 PATIENCE_S = 10.0
 """How long a lock is waited for: the readers of a training that was killed keep it until they see that it is gone."""
@@ -113,6 +114,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written.
+    """
+    with replacing(path) as stream:
+        stream.write((to_json(value, indent=2) + "\n").encode("utf-8"))
 
 
 def keep_as(path: Path, other: Path) -> None:

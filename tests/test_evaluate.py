@@ -17,14 +17,14 @@ from asr.decoding import build_decoder
 from asr.errors import DataError
 from asr.package.load import read_package
 from asr.scoring.evaluation import Evaluation, evaluate
+from asr.scoring.levels import estimate_snr
 
 RATE = 16000
 TEXTS = ("HELLO world", "it\u2019s one, two", "", "room 42", "a")
 
 
-@pytest.fixture
-def manifests(tmp_path: Path) -> Path:
-    """A folder with the manifest ``tiny/dev``: five utterances of different lengths, not in their order."""
+def write_tiny_manifest(tmp_path: Path) -> Path:
+    """Write the manifest ``tiny/dev``: five utterances of different lengths, not in their order."""
     rng = np.random.default_rng(0)
     cuts = []
     for index, (text, seconds) in enumerate(zip(TEXTS, (2.0, 0.7, 3.1, 1.0, 2.5), strict=True)):
@@ -36,6 +36,11 @@ def manifests(tmp_path: Path) -> Path:
         cuts.append(MonoCut(f"u{index}", 0.0, recording.duration, channel=0, recording=recording, supervisions=[supervision]))
     write_manifest(cuts, tmp_path / "manifests" / "tiny" / "dev.jsonl.gz")
     return tmp_path / "manifests"
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    return write_tiny_manifest(tmp_path)
 
 
 def evaluated(package: Path, manifests: Path, batch_s: float) -> Evaluation:
@@ -84,7 +89,7 @@ def test_command_prints_and_writes(package: Path, manifests: Path, tmp_path: Pat
     rows = [json.loads(line) for line in (out / "tiny-dev.jsonl").read_text().splitlines()]
     summary = json.loads((out / "tiny-dev.json").read_text())
     assert [row["id"] for row in rows] == ["u0", "u1", "u2", "u3", "u4"]
-    assert {"id", "reference", "hypothesis", "words", "characters", "log_score"} == rows[0].keys()
+    assert {"id", "reference", "hypothesis", "words", "characters", "duration_s", "snr_db", "log_score"} == rows[0].keys()
     for letter in "SDIN":
         assert summary["wer"][letter] == sum(row["words"][letter] for row in rows)
         assert summary["cer"][letter] == sum(row["characters"][letter] for row in rows)
@@ -191,3 +196,21 @@ def test_signature_changes_with_the_texts(package: Path, manifests: Path) -> Non
     after = evaluated(package, manifests, 160.0).signature
     assert before != after
     assert before.split("|")[0] == after.split("|")[0]
+
+
+@pytest.mark.parametrize("wanted_db", [0.0, 10.0, 30.0])
+def test_noise_is_estimated_from_the_pauses(wanted_db: float) -> None:
+    rng = np.random.default_rng(1)
+    speech = rng.normal(0, 0.1, 4 * RATE) * np.repeat([0, 1, 1, 0, 1, 0, 1, 1], RATE // 2)
+    noise = rng.normal(0, 1, len(speech))
+    noise *= np.sqrt(speech.var() / 10 ** (wanted_db / 10))
+    found = estimate_snr((speech + noise).astype(np.float32), RATE)
+    assert found == pytest.approx(wanted_db, abs=1.0)
+
+
+def test_noise_where_there_is_none_or_nothing_else() -> None:
+    steady = np.random.default_rng(1).normal(0, 0.1, RATE)
+    assert estimate_snr(steady, RATE) == pytest.approx(-10, abs=4)
+    assert estimate_snr(np.concatenate([steady, np.zeros(RATE)]), RATE) == 60.0
+    assert estimate_snr(np.zeros(RATE), RATE) is None
+    assert estimate_snr(steady[:100], RATE) is None

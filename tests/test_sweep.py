@@ -353,7 +353,10 @@ def test_command(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     command.remove("optim.lr=0.02")
     assert main(command) == 0
     table = (tmp_path / "out/results.md").read_text()
-    assert [line.split(" | ")[0] for line in table.splitlines()] == ["| optim.lr", "| ---", "| 0.01", "| 0.02"]
+    rows = [line.split(" | ")[0] for line in table.splitlines()]
+    assert rows[:4] == ["| optim.lr", "| ---", "| 0.01", "| 0.02"]
+    assert "dev.jsonl, each run against the best:" in table
+    assert rows[-1].startswith("- optim.lr=0.0")
     assert f"{corpus}/dev.jsonl WER" in table
     assert table in capfd.readouterr().out
 

@@ -14,7 +14,7 @@ import pytest
 from asr.config import DecodingConfig, options
 from asr.errors import ConfigError
 from asr.scoring.counts import Counts
-from asr.scoring.score import ErrorRate, Score
+from asr.scoring.score import score
 from asr.tuning import Key, Trial, Tuning, searched_keys
 from asr.tuning import keys as keys_module
 from asr.tuning.objective import Decoded
@@ -264,8 +264,7 @@ def test_the_surface_is_on_the_level_of_all_utterances() -> None:
 
 
 def tuning(search: Search) -> Tuning:
-    nothing = ErrorRate(Counts(), 0.0, 0.0)
-    decoded = Decoded(Score(nothing, nothing, ()), {}, "simulated", 1.0)
+    decoded = Decoded(score({"1": ""}, {"1": ""}), {}, "simulated", 1.0)
     return Tuning(DecodingConfig(), tuple(search.keys), tuple(search.trials), search.best, decoded, False)
 
 

@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "DIR/<manifest>.calibration.svg and its figures to .json",
     )
     parser.add_argument(
+        "--details", action="store_true", help="also show errors by speaker, length, rate, ... and confused words"
+    )
+    parser.add_argument(
         "--fail-above",
         type=per_cent,
         metavar="PERCENT",
@@ -87,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
         for reason in result.left_out.values():
             print(f"asr evaluate: {reason}", file=sys.stderr)
         print(result.summary(), flush=True)
+        if args.details:
+            print(result.details().summary(), flush=True)
         if args.output:
             result.write(args.output, stems[name])
         if result.calibration is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +18,20 @@ from asr.decoding.hypothesis import Word
 from asr.decoding.waveforms import align_waveforms, decode_waveforms
 from asr.decoding.words.confidence import Calibration
 from asr.errors import AudioError, DataError
-from asr.files import replacing
+from asr.files import replacing, write_json
 from asr.model.acoustic import SpeechModel
 from asr.output import to_json
+from asr.scoring.breakdown import Breakdown, break_down
 from asr.scoring.calibration import CalibrationReport, calibration_report
+from asr.scoring.counts import count_words
+from asr.scoring.levels import estimate_snr
+from asr.scoring.pairs import align_words
 from asr.scoring.score import Score, score
 from asr.scoring.signature import signature
 from asr.scoring.times import TimeErrors, time_errors
 
 if TYPE_CHECKING:
-    from lhotse import CutSet
+    from lhotse import CutSet, MonoCut
 
 _MAX_UTTERANCES = 256
 
@@ -54,6 +58,11 @@ class Evaluation:
         Seconds of wall-clock time it took, reading included.
     signature
         What the score depends on.
+    attributes
+        By utterance id: ``speaker`` and ``gender`` where they are known, ``duration_s``, ``snr_db`` where it can be estimated,
+        and ``confidence``, the mean of the words', where it was asked for.
+    oracle
+        Error rates of the reading among the n best that has the fewest word errors, where the decoder gives more than one.
     calibration
         How true the words' confidences are, where it was asked for.
     times
@@ -68,6 +77,8 @@ class Evaluation:
     audio_s: float
     elapsed_s: float
     signature: str
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    oracle: Score | None = None
     calibration: CalibrationReport | None = None
     times: TimeErrors | None = None
 
@@ -76,6 +87,7 @@ class Evaluation:
         lines = [
             f"{self.corpus}: {len(self.hypotheses)} utterances, {self.audio_s / 3600:.3f} h",
             self.score.summary(),
+            *([f"best of the n best: {self.oracle.wer.line('WER')}"] if self.oracle else []),
             f"real-time factor {self.elapsed_s / self.audio_s:.4f} ({self.audio_s / self.elapsed_s:.1f} x real time)",
         ]
         if self.left_out:
@@ -94,10 +106,19 @@ class Evaluation:
             "elapsed_s": round(self.elapsed_s, 3),
             "wer": self.score.wer.to_mapping(),
             "cer": self.score.cer.to_mapping(),
+            "ser": self.score.ser.to_mapping(),
+            **({"oracle_wer": self.oracle.wer.to_mapping()} if self.oracle else {}),
+            "details": self.details().to_mapping(),
             "left_out": dict(self.left_out),
             "unknown_characters": list(self.unknown),
             "signature": self.signature,
         }
+
+    def details(self) -> Breakdown:
+        """Return where the errors are."""
+        rows = self.score.utterances
+        alignments = align_words([row.reference for row in rows], [row.hypothesis for row in rows])
+        return break_down(self.score, alignments, self.attributes)
 
     def write(self, folder: Path, stem: str) -> tuple[Path, Path]:
         """Write ``<stem>.jsonl`` (a line an utterance) and ``<stem>.json`` (the summary), each whole or not at all.
@@ -111,12 +132,11 @@ class Evaluation:
         with replacing(lines) as stream:
             for utterance in self.score.utterances:
                 hypothesis = self.hypotheses[utterance.id]
-                row = {**utterance.to_mapping(), "log_score": hypothesis.score}
+                row = {**utterance.to_mapping(), **self.attributes.get(utterance.id, {}), "log_score": hypothesis.score}
                 if len(hypothesis.n_best) > 1:
                     row["n_best"] = [{"text": other.text, "log_score": other.score} for other in hypothesis.n_best]
                 stream.write((to_json(row) + "\n").encode("utf-8"))
-        with replacing(summary) as stream:
-            stream.write((to_json(self.to_mapping(), indent=2) + "\n").encode("utf-8"))
+        write_json(summary, self.to_mapping())
         return lines, summary
 
 
@@ -158,17 +178,20 @@ def evaluate(
     started = time.monotonic()
     left_out: dict[str, str] = {}
     found: dict[str, Hypothesis] = {}
+    snr_db: dict[str, float | None] = {}
     said: dict[str, tuple[Word, ...] | None] = {}
     texts = {cut.id: transcript(cut) for cut in cuts}
     audio_s = 0.0
     for ids, waveforms in read_batches(cuts, model, batch_s, left_out):
         found.update(zip(ids, decode_waveforms(model, decoder, waveforms, words=words), strict=True))
+        rate = model.frontend.config.sample_rate
+        snr_db.update({name: estimate_snr(waveform, rate) for name, waveform in zip(ids, waveforms, strict=True)})
         if words is not None:
             began = time.monotonic()
             aligned = align_waveforms(model, decoder.tokenizer, waveforms, [texts[utterance] for utterance in ids])
             said.update(zip(ids, aligned, strict=True))
             started += time.monotonic() - began  # no part of recognition
-        batch_audio_s = sum(map(len, waveforms)) / model.frontend.config.sample_rate
+        batch_audio_s = sum(map(len, waveforms)) / rate
         audio_s += batch_audio_s
         if on_progress is not None:
             on_progress(batch_audio_s)
@@ -180,7 +203,9 @@ def evaluate(
     hypotheses = {utterance: found[utterance] for utterance in references}
     tokenizer = decoder.tokenizer
     perfect = {utterance: decoder.reference(text) for utterance, text in references.items()}
-    scored = score(perfect, {key: value.text for key, value in hypotheses.items()})
+    attributes = {cut.id: _attributes(cut, found[cut.id], snr_db[cut.id]) for cut in cuts if cut.id in found}
+    speakers = {utterance: known["speaker"] for utterance, known in attributes.items() if "speaker" in known}
+    scored = score(perfect, {key: value.text for key, value in hypotheses.items()}, speakers=speakers)
     calibration, times = _word_reports(scored, hypotheses, said) if words is not None else (None, None)
     return Evaluation(
         corpus=corpus,
@@ -197,8 +222,36 @@ def evaluate(
             decoder=decoder.signature,
             normaliser=tokenizer.normaliser + ("" if decoder.writes_words else f"+{tokenizer.kind}"),
         ),
+        attributes=attributes,
+        oracle=_oracle(perfect, hypotheses, speakers),
         calibration=calibration,
         times=times,
+    )
+
+
+def _attributes(cut: MonoCut, hypothesis: Hypothesis, snr_db: float | None) -> dict[str, Any]:
+    """Return what is known of an utterance."""
+    supervision = cut.supervisions[0]
+    known = (("speaker", supervision.speaker), ("gender", supervision.gender))
+    named = {name: value for name, value in known if value}
+    confidences = [word.confidence for word in hypothesis.words or () if word.confidence is not None]
+    sure = {"confidence": round(float(np.mean(confidences)), 4)} if confidences else {}
+    noise = {} if snr_db is None else {"snr_db": round(snr_db, 1)}
+    return {**named, "duration_s": round(cut.duration, 3), **noise, **sure}
+
+
+def _oracle(references: Mapping[str, str], hypotheses: Mapping[str, Hypothesis], speakers: Mapping[str, str]) -> Score | None:
+    """Score the reading of each utterance that has the fewest errors; none where there is one reading each."""
+    readings = [(key, other.text) for key, one in hypotheses.items() for other in one.n_best]
+    if len(readings) <= len(hypotheses):
+        return None
+    errors = [counts.errors for counts in count_words([references[key] for key, _ in readings], [text for _, text in readings])]
+    best: dict[str, tuple[int, str]] = {}
+    for (key, text), n in zip(readings, errors, strict=True):
+        if key not in best or n < best[key][0]:
+            best[key] = (n, text)
+    return score(
+        references, {key: best[key][1] if key in best else one.text for key, one in hypotheses.items()}, speakers=speakers
     )
 
 

@@ -1,9 +1,9 @@
-"""WER and CER over a corpus, paired by utterance id, with bootstrap confidence intervals."""
+"""Error rates of words, characters and sentences over a corpus, paired by utterance id, with confidence intervals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,8 @@ import numpy as np
 
 from asr.errors import DataError
 from asr.scoring.counts import Counts, count_characters, count_words
+from asr.scoring.intervals import Interval, ResamplingUnits, bootstrap_interval, choose_units
 
-_REPLICATES = 2000
-_SEED = 20240501
-# Elements of one block of resampled utterances: bounds memory at some 16 MiB.
-_BLOCK = 2_000_000
 _NAMED = 5
 
 
@@ -27,13 +24,12 @@ class ErrorRate:
     ----------
     counts
         Sums over all utterances.
-    low, high
-        Bounds of the 95 % confidence interval, as fractions; NaN where the references are empty.
+    interval
+        Its 95 % confidence interval, in fractions; NaN where the references are empty.
     """
 
     counts: Counts
-    low: float
-    high: float
+    interval: Interval
 
     @property
     def rate(self) -> float:
@@ -54,14 +50,42 @@ class ErrorRate:
     def line(self, name: str) -> str:
         """Return the rate as one line, in per cent, with interval and counts."""
         counts = " ".join(f"{letter}={value}" for letter, value in self.counts.to_mapping().items())
-        interval = f"[{100 * self.low:.2f}, {100 * self.high:.2f}]" if math.isfinite(self.low) else "[undefined]"
-        return f"{name} {100 * self.rate:.2f} %  95 % CI {interval}  {counts}"
+        return f"{name} {100 * self.rate:.2f} %  95 % CI {self.interval.phrase()}  {counts}"
 
     def to_mapping(self) -> dict[str, Any]:
         """Return what a summary file holds; an undefined number is ``None``."""
-        values = {"rate": self.rate, "low": self.low, "high": self.high}
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        return {**finite, **self.counts.to_mapping()}
+        rate = self.rate if math.isfinite(self.rate) else None
+        return {"rate": rate, **self.interval.to_mapping(), **self.counts.to_mapping()}
+
+
+@dataclass(frozen=True)
+class SentenceErrorRate:
+    """The share of utterances with at least one word error.
+
+    Attributes
+    ----------
+    n_wrong, n_utterances
+        How many have one, and of how many.
+    interval
+        Its 95 % confidence interval, in fractions.
+    """
+
+    n_wrong: int
+    n_utterances: int
+    interval: Interval
+
+    @property
+    def rate(self) -> float:
+        """As a fraction."""
+        return self.n_wrong / self.n_utterances
+
+    def line(self) -> str:
+        """Return it as one line, in per cent."""
+        return f"SER {100 * self.rate:.2f} %  95 % CI {self.interval.phrase()}  {self.n_wrong} of {self.n_utterances}"
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return what a summary file holds."""
+        return {"rate": self.rate, **self.interval.to_mapping(), "wrong": self.n_wrong, "N": self.n_utterances}
 
 
 @dataclass(frozen=True)
@@ -91,23 +115,38 @@ class Score:
 
     Attributes
     ----------
-    wer, cer
-        Word and character error rate.
+    wer, cer, ser
+        Error rates of words, characters and sentences.
     utterances
         The utterances, in the order of the references.
+    caution
+        What is to be known of the intervals.
     """
 
     wer: ErrorRate
     cer: ErrorRate
+    ser: SentenceErrorRate
     utterances: tuple[UtteranceScore, ...]
+    caution: str | None = None
 
     def summary(self) -> str:
-        """Return WER and CER as two lines."""
-        return self.wer.line("WER") + "\n" + self.cer.line("CER")
+        """Return the error rates of words, characters and sentences, a line each."""
+        lines = [self.wer.line("WER"), self.cer.line("CER"), self.ser.line()]
+        return "\n".join([*lines, self.caution] if self.caution else lines)
+
+    def markdown(self) -> str:
+        """Return the cells of a row of a results table, without the outer bars: WER, CER and SER."""
+        words = " ".join(f"{letter}={value}" for letter, value in self.wer.counts.to_mapping().items())
+        rates = [f"{100 * one.rate:.2f} % {one.interval.phrase()}" for one in (self.wer, self.cer, self.ser)]
+        return " | ".join([f"{rates[0]}, {words}", *rates[1:]])
 
 
 def score(
-    references: Mapping[str, str], hypotheses: Mapping[str, str], *, normalise: Callable[[str], str] | None = None
+    references: Mapping[str, str],
+    hypotheses: Mapping[str, str],
+    *,
+    normalise: Callable[[str], str] | None = None,
+    speakers: Mapping[str, str] | None = None,
 ) -> Score:
     """Compare hypotheses with references, paired by utterance id.
 
@@ -118,6 +157,8 @@ def score(
         every word of its hypothesis an insertion.
     normalise
         Applied to both sides before they are compared.
+    speakers
+        By utterance id. Where all are known and there are ten or more, confidence intervals are over speakers, not utterances.
 
     Raises
     ------
@@ -137,7 +178,14 @@ def score(
     words = count_words(reference_texts, hypothesis_texts)
     characters = count_characters(reference_texts, hypothesis_texts)
     rows = zip(ids, reference_texts, hypothesis_texts, words, characters, strict=True)
-    return Score(_error_rate(words), _error_rate(characters), tuple(UtteranceScore(*row) for row in rows))
+    units = choose_units(len(ids), [speakers.get(utterance) for utterance in ids] if speakers else None)
+    return Score(
+        error_rate(words, units),
+        error_rate(characters, units),
+        _sentence_error_rate(words, units),
+        tuple(UtteranceScore(*row) for row in rows),
+        units.caution,
+    )
 
 
 def _check_ids(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> None:
@@ -154,37 +202,12 @@ def _check_ids(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> 
         raise DataError(f"references and hypotheses are not of the same utterances; {'; '.join(parts)}")
 
 
-def _error_rate(counts: list[Counts]) -> ErrorRate:
-    errors = np.array([count.errors for count in counts], dtype=np.int64)
-    references = np.array([count.reference for count in counts], dtype=np.int64)
-    low, high = bootstrap_interval(errors, references)
-    return ErrorRate(sum(counts, Counts()), low, high)
+def error_rate(counts: Sequence[Counts], units: ResamplingUnits) -> ErrorRate:
+    """Return the error rate of utterances, given the counts of each and what is resampled."""
+    errors, references = (np.array([getattr(one, name) for one in counts], np.int64) for name in ("errors", "reference"))
+    return ErrorRate(sum(counts, Counts()), bootstrap_interval(errors, references, units))
 
 
-def bootstrap_interval(errors: np.ndarray, references: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of ``sum(errors) / sum(references)`` over utterances drawn with replacement.
-
-    Parameters
-    ----------
-    errors, references
-        ``(utterance,)`` counts. Utterances are taken as independent, which those of one speaker are not quite: the true
-        interval is somewhat wider (Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR", 2004).
-
-    Returns
-    -------
-    tuple of float
-        The 2.5 and 97.5 percentiles of the rate in 2000 replicates from a fixed seed; NaN where all references are empty.
-    """
-    n_utterances = len(errors)
-    generator = np.random.default_rng(_SEED)
-    rows = max(1, min(_REPLICATES, _BLOCK // n_utterances))
-    rates = []
-    for start in range(0, _REPLICATES, rows):
-        drawn = generator.integers(0, n_utterances, size=(min(rows, _REPLICATES - start), n_utterances), dtype=np.int32)
-        totals = references[drawn].sum(axis=1)
-        rates.append(errors[drawn].sum(axis=1)[totals > 0] / totals[totals > 0])
-    values = np.concatenate(rates)
-    if values.size == 0:
-        return math.nan, math.nan
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
+def _sentence_error_rate(counts: Sequence[Counts], units: ResamplingUnits) -> SentenceErrorRate:
+    wrong = np.array([one.errors > 0 for one in counts], np.int64)
+    return SentenceErrorRate(int(wrong.sum()), len(wrong), bootstrap_interval(wrong, np.ones_like(wrong), units))

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from asr.files import replacing
-from asr.output import to_json
+from asr.files import write_json
 from asr.text.normaliser import Normaliser
 
 FILE_NAME = "tokenizer.json"
@@ -147,6 +146,5 @@ class Tokenizer(ABC):
     def save(self, folder: Path) -> Path:
         """Write ``tokenizer.json`` into a folder, whole or not at all, and return its path."""
         path = Path(folder) / FILE_NAME
-        with replacing(path) as stream:
-            stream.write((to_json(self.to_mapping(), indent=2) + "\n").encode("utf-8"))
+        write_json(path, self.to_mapping())
         return path

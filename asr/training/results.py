@@ -10,8 +10,11 @@ from statistics import fmean
 from typing import Any
 
 from asr.data.manifest import manifest_stem
+from asr.errors import DataError
 from asr.package.load import weights_hash
 from asr.package.parts import CONFIG_NAME
+from asr.scoring.compare import compare
+from asr.scoring.systems import read_systems
 from asr.training.run import PACKAGE, RESULT
 
 EVALUATED = "test"
@@ -59,6 +62,27 @@ def read_figures(folder: Path, epochs: int, parts: Sequence[str]) -> Figures | N
     for part, score in zip(parts, scores, strict=True):
         row |= {f"{part} WER": score["wer"]["rate"], f"{part} CER": score["cer"]["rate"]}
     return row
+
+
+def differences(runs: Sequence[tuple[str, Path]], part: str) -> str:
+    """Say which differences between the runs on a manifest are real: a list of the best run and each of the others.
+
+    Parameters
+    ----------
+    runs
+        Names and folders of those that were evaluated on it.
+    part
+        Name of the manifest.
+    """
+    files = [_scores(folder, part).with_suffix(".jsonl") for _, folder in runs]
+    if len(files) < 2 or not all(file.exists() for file in files):
+        return ""
+    try:
+        corpus = read_systems(files, names=[name for name, _ in runs])
+        found = compare(corpus.systems, corpus.speakers, with_best=True).differences
+    except DataError as error:
+        return f"\n{part}: differences cannot be told: {error}\n"
+    return f"\n{part}, each run against the best:\n\n" + "".join(f"- {one.line()}\n" for one in found)
 
 
 def table(runs: Sequence[tuple[Mapping[str, str], Figures | None]]) -> str:

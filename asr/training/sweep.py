@@ -21,7 +21,7 @@ from asr.engine.resume import SETTINGS
 from asr.errors import INTERRUPTED, LEFT_OUT, ConfigError, Failure
 from asr.files import make_folder, replacing
 from asr.output import tell
-from asr.training.results import EVALUATED, count_left_out, is_complete, is_evaluated, read_figures, table
+from asr.training.results import EVALUATED, count_left_out, differences, is_complete, is_evaluated, read_figures, table
 from asr.training.resume import differing, read_settings
 from asr.training.run import PACKAGE, RESULT
 
@@ -278,4 +278,7 @@ def _say_left_out(jobs: Sequence[Job], parts: Sequence[str], say: Callable[[str]
 
 
 def _table(jobs: Sequence[Job], parts: Sequence[str]) -> str:
-    return table([(job.values, read_figures(job.folder, job.config.trainer.epochs, parts)) for job in jobs])
+    figures = [read_figures(job.folder, job.config.trainer.epochs, parts) for job in jobs]
+    complete = [(job.name, job.folder) for job, row in zip(jobs, figures, strict=True) if row is not None]
+    rows = [(job.values, row) for job, row in zip(jobs, figures, strict=True)]
+    return table(rows) + "".join(differences(complete, part) for part in parts)

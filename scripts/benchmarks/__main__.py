@@ -13,6 +13,8 @@ BENCHMARKS = {
     "train": "a recipe's loader, by worker processes, its model, and both: seconds of audio a second",
     "read": "milliseconds that reading a short recording takes, of each format",
     "normalise": "microseconds that normalising a character takes, by the length of its line",
+    "score": "seconds that scoring a hundred thousand utterances and comparing two systems takes",
+    "intervals": "how often confidence intervals hold the truth, by simulation",
     "loss": "ctc and ctc_crf of each order beside a training step",
     "recurrent": "one layer of every cell against torch.nn.LSTM, a plain loop and a PackedSequence",
     "language": "training steps of an LSTM language model and single steps of a decoder: words a second",

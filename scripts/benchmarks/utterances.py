@@ -69,5 +69,5 @@ def read_recording(file: Path) -> np.ndarray:
 
 def error_cells(wer: ErrorRate) -> list[str]:
     """Return a word error rate as cells of a table, below :data:`ERROR_HEAD`."""
-    interval = f"{100 * wer.low:.2f} to {100 * wer.high:.2f}"
+    interval = f"{100 * wer.interval.low:.2f} to {100 * wer.interval.high:.2f}"
     return [f"{100 * wer.rate:.2f} %", interval, *map(str, wer.counts.to_mapping().values())]

@@ -1,0 +1,75 @@
+"""``asr compare``: error rates of texts from files, and which differences between systems are real."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from asr.commands.numbers import file_path, per_cent, positive
+from asr.errors import Failure
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "systems",
+        nargs="+",
+        type=file_path,
+        metavar="FILE",
+        help="what a system wrote: a .jsonl of `asr evaluate -o`, or anybody's .jsonl, .json, .csv, .tsv, .trn, .txt, Kaldi's "
+        "text, .ctm, .stm or SegLST",
+    )
+    parser.add_argument(
+        "--references",
+        type=file_path,
+        metavar="FILE",
+        help="what was said, in any of these forms; by default the systems' files hold it",
+    )
+    parser.add_argument(
+        "--format", metavar="FORM", help="form of all files: jsonl, json, csv, tsv, trn, kaldi, txt, ctm, stm (by their names)"
+    )
+    parser.add_argument(
+        "--normaliser",
+        metavar="NAME",
+        help="bring all texts into one form first: none, librispeech, basic or english (by default they are taken as they are, "
+        "and refused where they were normalised differently)",
+    )
+    parser.add_argument(
+        "--details", action="store_true", help="also show errors by speaker, length, rate, ... and confused words"
+    )
+    parser.add_argument(
+        "--top", type=positive, default=5, metavar="N", help="utterances and words that are named (%(default)s)"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print a table for a text in Markdown")
+    parser.add_argument(
+        "--fail-above", type=per_cent, metavar="PERCENT", help="exit with code 1 where a system's word error rate is above this"
+    )
+    parser.add_argument("-o", "--output", type=file_path, metavar="FILE", help="also write all figures as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score each system, and compare each two; 1 if a system's WER is above the limit."""
+    from asr.files import check_output_file, write_json
+    from asr.scoring.breakdown import break_down
+    from asr.scoring.compare import compare
+    from asr.scoring.normalisers import build_normaliser
+    from asr.scoring.systems import read_systems
+
+    if args.output:
+        check_output_file(args.output)
+    normaliser = build_normaliser(args.normaliser) if args.normaliser else None
+    corpus = read_systems(args.systems, args.references, kind=args.format, normaliser=normaliser)
+    comparison = compare(corpus.systems, corpus.speakers)
+    details = {one.name: break_down(one.score, one.alignments, corpus.attributes) for one in corpus.systems}
+    print(comparison.markdown() if args.markdown else comparison.summary(args.top))
+    if args.details:
+        for name, found in details.items():
+            print(f"\n{name}\n{found.summary(args.top)}")
+    if args.output:
+        by_name = {name: found.to_mapping() for name, found in details.items()}
+        write_json(args.output, {**comparison.to_mapping(), "details": by_name})
+    limit = args.fail_above
+    above = [one for one in corpus.systems if limit is not None and one.score.wer.is_above(limit)]
+    for one in above:
+        print(f"asr compare: {one.name}: {one.score.wer.phrase('WER')} is above --fail-above {limit:g}", file=sys.stderr)
+    return Failure.exit_code if above else 0
