@@ -7,11 +7,13 @@ names the nearest right one.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import itertools
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -92,39 +94,14 @@ def compose_schema(schema: Schema[T], overrides: Sequence[str] = (), config_dir:
     >>> compose(["frontend=mfcc", "trainer.epochs=3"]).frontend.kind
     'mfcc'
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.config_store import ConfigStore
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     user_dir = _user_dir(config_dir)
     chosen = _read_overrides(schema, overrides, config_dir)
-    recipes = list_recipes(config_dir) if schema.recipes else {}
-    store = ConfigStore.instance()
-    store.store(name="schema", node=schema.type)
-    given = [f"{key}={quote(name)}" for key, name in chosen.groups]
-    given += [f"hydra.searchpath=[{quote(f'file://{user_dir}')}]"] if user_dir else []
-    # Another composition in this process, or a user's own Hydra application, must not be disturbed.
-    outer = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        _store_recipes(store, recipes, chosen.recipes, schema.type)
-        with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="asr"):
-            composed = hydra_compose(schema.name, [*given, *(f"+recipe={quote(name)}" for name in chosen.recipes)])
-            if chosen.recipes and chosen.groups:  # Hydra lays the recipe over the files of groups, these as well
-                without = hydra_compose(schema.name, given)
-                for group, _ in chosen.groups:
-                    composed[group] = without[group]
-    except (OmegaConfBaseException, HydraException) as error:
-        raise _explain_hydra(schema, error, recipes, chosen.recipes) from None
-    except RecursionError:
-        raise _explain_recursion(schema, chosen, recipes, config_dir) from None
-    finally:
-        store.repo.pop("recipe", None)
-        GlobalHydra.instance().hydra = outer
+    # What ships with asr stays as it is while asr runs, and a sweep composes it again and again; the user's own may change.
+    compose_files = _compose_files if user_dir else _compose_shipped
+    composed = copy.deepcopy(compose_files(schema, tuple(chosen.recipes), tuple(chosen.groups), user_dir))
     try:
         for key, value in chosen.values:
             OmegaConf.update(composed, key, value)
@@ -133,6 +110,47 @@ def compose_schema(schema: Schema[T], overrides: Sequence[str] = (), config_dir:
         raise explain(error, schema.type) from None
     schema.check(config)
     return config
+
+
+def _compose_files(
+    schema: Schema[Any], chosen_recipes: tuple[str, ...], groups: tuple[tuple[str, str], ...], user_dir: Path | None
+) -> Any:
+    """Return the OmegaConf node that groups' files and recipes make, before keys are set."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    recipes = list_recipes(user_dir) if schema.recipes else {}
+    store = ConfigStore.instance()
+    store.store(name="schema", node=schema.type)
+    given = [f"{key}={quote(name)}" for key, name in groups]
+    given += [f"hydra.searchpath=[{quote(f'file://{user_dir}')}]"] if user_dir else []
+    # Another composition in this process, or a user's own Hydra application, must not be disturbed.
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        _store_recipes(store, recipes, chosen_recipes, schema.type)
+        with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="asr"):
+            composed = hydra_compose(schema.name, [*given, *(f"+recipe={quote(name)}" for name in chosen_recipes)])
+            if chosen_recipes and groups:  # Hydra lays the recipe over the files of groups, these as well
+                without = hydra_compose(schema.name, given)
+                for group, _ in groups:
+                    composed[group] = without[group]
+    except (OmegaConfBaseException, HydraException) as error:
+        raise _explain_hydra(schema, error, recipes, chosen_recipes) from None
+    except RecursionError:
+        begin = [*(f"recipe/{name}" for name in chosen_recipes), *(f"{group}/{name}" for group, name in groups)]
+        raise _explain_recursion(schema, begin, recipes, user_dir) from None
+    finally:
+        store.repo.pop("recipe", None)
+        GlobalHydra.instance().hydra = outer
+    return composed
+
+
+_compose_shipped = cache(_compose_files)
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
@@ -316,14 +334,11 @@ def _check_choice(group: str, value: str, names: list[str]) -> None:
     raise ConfigError(f"{group}={value}: there is no such {group}.{nearest(value, names)}{several} There are: {there}")
 
 
-def _explain_recursion(
-    schema: Schema[Any], chosen: _Chosen, recipes: dict[str, Path], config_dir: Path | str | None
-) -> ConfigError:
-    """Name the files that build on each other in a circle."""
+def _explain_recursion(schema: Schema[Any], begin: list[str], recipes: dict[str, Path], config_dir: Path | None) -> ConfigError:
+    """Name the files that build on each other in a circle; those that were chosen are looked at first."""
     groups = [(group, name) for group, names in list_groups(config_dir, schema).items() for name in names]
     files = {f"{group}/{name}": group_file(group, name, config_dir) for group, name in groups}
     files |= {f"recipe/{name}": path for name, path in recipes.items()}
-    begin = [f"recipe/{name}" for name in chosen.recipes] + [f"{group}/{name}" for group, name in chosen.groups]
     circle = find_circle([*begin, *files], files)
     if not circle:
         return ConfigError("files of the configuration build on themselves; look at the defaults in yours")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from asr.config import Config
@@ -39,9 +40,17 @@ def read_mapping(mapping: Mapping[str, Any], schema: type[T]) -> T:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return to_object(OmegaConf.merge(OmegaConf.structured(schema), dict(mapping)), schema)
+        return to_object(OmegaConf.merge(_defaults(schema), dict(mapping)), schema)
     except OmegaConfBaseException as error:
         raise explain(error, schema) from None
+
+
+@cache
+def _defaults(schema: type) -> Any:
+    """Return the OmegaConf node of a schema's defaults, not to be changed."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(schema)
 
 
 def to_object(node: Any, schema: type[T]) -> T:

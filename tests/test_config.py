@@ -248,14 +248,29 @@ def test_absent_own_folder_is_refused(tmp_path: Path) -> None:
         compose([], tmp_path / "absent")
 
 
-def test_composition_leaves_another_hydra_application_alone() -> None:
+def test_composition_leaves_another_hydra_application_alone(tmp_path: Path) -> None:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         outer = GlobalHydra.instance().hydra
-        compose(["seed=2"])
+        compose(["seed=2"], tmp_path)  # what ships with asr alone may have been composed before
         assert GlobalHydra.instance().hydra is outer
+
+
+def test_compositions_do_not_change_each_other() -> None:
+    one = compose(["seed=2", "model.cnn.channels=[2]", "model.cnn.time_kernels=[3]", "model.cnn.frequency_kernels=[3]",
+                   "model.cnn.time_strides=[3]", "model.cnn.frequency_strides=[2]"])  # fmt: skip
+    one.augment.volume_db.append(7.0)
+    from_mapping({"seed": 3, "frontend": {"n_mels": 20}}).corpus.train.append("a/b")
+    assert compose() == from_mapping({})
+
+
+def test_own_files_are_read_anew_each_time(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for n_layers in (2, 3):
+        (tmp_path / "model" / "mine.yaml").write_text(f"recurrent:\n  layers: {n_layers}\n")
+        assert compose(["model=mine"], tmp_path).model.recurrent.layers == n_layers
 
 
 def test_description_holds_every_key_group_and_recipe() -> None:
