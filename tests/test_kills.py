@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "kill-training"
+TESTS = Path(__file__).resolve().parent
+SCRIPTS = TESTS.parent / "scripts"
 
 FORGETFUL = """
 from asr.engine.data import CurrentEpoch
@@ -27,10 +28,17 @@ LstmModule.on_load_checkpoint = TrainingModule.on_load_checkpoint
 """What the network remembers is lost where it is resumed."""
 
 
-def killed(folder: Path, n_kills: int, *options: str, before: str = "") -> subprocess.CompletedProcess[str]:
-    code = f"{before}\nimport runpy, sys\nsys.argv = {[str(SCRIPT), str(folder), f'--kills={n_kills}', *options]}\n"
-    code += f"sys.path.insert(0, {str(SCRIPT.parent)!r})\nrunpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500, check=False)
+PROGRAM = """
+import sys
+sys.path[:0] = {paths}
+from killing.__main__ import main
+def kill_in_all(n):
+    sys.argv = ["kill-training", *{arguments}, f"--kills={{n}}"]
+    print("exit code", main())
+kill_in_all(4)
+{forgetful}
+kill_in_all(100)
+"""
 
 
 @pytest.mark.parametrize(
@@ -41,16 +49,11 @@ def killed(folder: Path, n_kills: int, *options: str, before: str = "") -> subpr
 def test_killed_runs_end_with_the_weights_of_an_unbroken_one_and_forgetful_ones_are_found(
     tmp_path: Path, options: tuple[str, ...], forgetful: str, differing: str
 ) -> None:
-    result = killed(tmp_path, 6, *options)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "; 0 in runs that end unequal" in result.stdout
-    n_runs = len((tmp_path / "kills.jsonl").read_text().splitlines())
-    n_kills = int(result.stdout.splitlines()[-1].split()[0])
-    for more in (5, 10, 15, 20):  # a run that goes on from an epoch's end has nothing to forget
-        result = killed(tmp_path, n_kills + more, *options, before=forgetful)
-        if more == 5:  # it goes on where it was
-            assert result.stdout.startswith(f"run {n_runs + 1}: ")
-        if result.returncode:
-            break
-    assert result.returncode == 1, result.stdout + result.stderr
-    assert differing in result.stdout
+    code = PROGRAM.format(paths=[str(SCRIPTS), str(TESTS)], arguments=[str(tmp_path), *options], forgetful=forgetful)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500, check=False)
+    unbroken, separator, after = result.stdout.partition("exit code 0\n")
+    assert separator, result.stdout + result.stderr
+    assert "; 0 in runs that end unequal" in unbroken
+    assert after.startswith(f"run {unbroken.count('run ') + 1}: ")  # it goes on where it was
+    assert after.endswith("exit code 1\n"), after + result.stderr
+    assert differing in after

@@ -314,6 +314,8 @@ def main() -> int:
             file.write(json.dumps({"run": number, "kills": [asdict(one) for one in kills], "differences": found}) + "\n")
         number += 1
         print(f"run {number}: {len(kills)} kills; {', '.join(found) or 'equal'}", flush=True)
+        if found:
+            break
     for workers in WORKERS:
         print("with {} workers: {} kills, {} late, {} unequal".format(workers, *count(results, workers)))
     n_kills, n_late, n_wrong = count(results)
