@@ -40,7 +40,7 @@ def read_mapping(mapping: Mapping[str, Any], schema: type[T]) -> T:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return to_object(OmegaConf.merge(_defaults(schema), dict(mapping)), schema)
+        return to_object(OmegaConf.merge(_defaults(schema), dict(mapping)), schema)  # type: ignore[arg-type]
     except OmegaConfBaseException as error:
         raise explain(error, schema) from None
 
