@@ -103,28 +103,6 @@ def test_what_masks_and_dropout_draw_follows_from_the_place_in_the_run(config: C
     assert [drawn(*place) for place in reversed(places)] == numbers[::-1]
 
 
-def test_killed_run_resumes_and_ends(corpus: Path, tmp_path: Path) -> None:
-    """Kill -9 leaves the checkpoint of the last epoch; the same command goes on from it to the end."""
-    config = small_config(corpus, tmp_path / "run", "trainer.epochs=40")
-    settings = tmp_path / "settings.yaml"
-    settings.write_text(to_yaml(config))
-    code = (
-        "import sys, yaml; from asr.config_mapping import from_mapping; from asr.training import train; "
-        f"sys.exit(train(from_mapping(yaml.safe_load(open({str(settings)!r})))))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    checkpoint = tmp_path / "run" / "last.ckpt"
-    deadline = time.monotonic() + 120
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL, process.stderr.read().decode() if process.stderr else ""
-    epoch = torch.load(checkpoint, weights_only=True)["epoch"]
-    assert 0 <= epoch < 39
-    assert train(replace(config, trainer=replace(config.trainer, epochs=epoch + 3))) == 0
-    assert torch.load(checkpoint, weights_only=True)["epoch"] == epoch + 2
-
-
 def test_the_signal_may_come_twice(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once from outside and once from the sweep that has it as well: the run still saves and ends."""
     calls = itertools.count()
