@@ -183,6 +183,11 @@ def give_up(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, _WRITE_ONLY), stream.fileno())
 
 
+def say(command: str, message: str) -> None:
+    """Print what a command has to say of its work, one line on standard error."""
+    print(f"asr {command}: {one_line(message)}", file=sys.stderr, flush=True)
+
+
 def tell(line: str) -> None:
     """Print a line about work that goes on, as long as somebody reads it: a display does not end what it is about."""
     try:

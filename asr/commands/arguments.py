@@ -3,17 +3,49 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from asr.commands.numbers import threads
+from asr.commands.numbers import seconds, threads
+from asr.config import MANIFESTS
+from asr.output import print_utf8
+from asr.package.shipped import DEFAULT, VARIABLE
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Declare the argument that says where the network runs."""
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that names a model, of those commands that have a default."""
+    parser.add_argument(
+        "--model",
+        metavar="PATH",
+        help=f"folder of a model package, or a name that `asr models` lists (default: ${VARIABLE}, or else {DEFAULT})",
+    )
+
+
+def add_manifests(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that says where manifests lie."""
+    parser.add_argument("--manifests", dest="folder", metavar="DIR", default=MANIFESTS, help="their folder (%(default)s)")
+
+
+def add_batch_seconds(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that bounds memory, of those commands that measure."""
+    parser.add_argument(
+        "--batch-seconds", type=seconds, default=160.0, metavar="S", help="audio recognised at once (%(default)g s)"
+    )
+
+
+def add_text_ids(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that says what texts look like."""
+    parser.add_argument("--text-ids", action="store_true", help="lines of the texts begin with an id")
+
+
+def add_device(parser: argparse.ArgumentParser, of: str = "") -> None:
+    """Declare the option that says where the network runs."""
+    parser.add_argument("--device", default="cpu", help=of or "cpu (default), cuda, cuda:1, ...")
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
-    """Declare the argument that says how many threads compute; :func:`use_threads` obeys it."""
+    """Declare the option that says how many threads compute; :func:`use_threads` obeys it."""
     parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: torch's choice)")
 
 
@@ -23,3 +55,25 @@ def use_threads(n: int | None) -> None:
         import torch
 
         torch.set_num_threads(n)
+
+
+def add_configuration(parser: argparse.ArgumentParser, describe: Callable[[Path | None], str]) -> None:
+    """Declare what shows a configuration; the help lists all that can be set, the user's own files included."""
+
+    class Help(argparse.Action):
+        def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
+            print(f"{parser.format_help()}\n{describe(namespace.config_dir)}")
+            parser.exit()
+
+    parser.add_argument("--print-config", action="store_true", help="print the composed configuration as YAML, and stop")
+    parser.add_argument(
+        "-h", "--help", action=Help, nargs=0, default=argparse.SUPPRESS, help="show this and all that can be set"
+    )
+
+
+def print_config(config: Any) -> int:
+    """Print a configuration, and return the exit code."""
+    from asr.config_mapping import to_yaml
+
+    print_utf8(to_yaml(config))
+    return 0

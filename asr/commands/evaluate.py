@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from asr.commands.arguments import add_device, add_threads, use_threads
-from asr.commands.numbers import file_path, per_cent, seconds
+from asr.commands.arguments import add_batch_seconds, add_device, add_manifests, add_threads, use_threads
+from asr.commands.numbers import file_path, per_cent
 from asr.commands.overrides import add_decoding, add_hot_words, given_overrides, is_override, with_overrides
-from asr.config import MANIFESTS
 from asr.data.manifest import manifest_stems
 from asr.errors import LEFT_OUT, ConfigError, Failure
+from asr.output import say
 from asr.package.shipped import find_model
 
 
@@ -23,10 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MANIFEST",
         help="names such as librispeech/dev-clean, or paths; and settings of the decoder, such as decoding.kind=greedy",
     )
-    parser.add_argument("--manifests", dest="folder", metavar="DIR", default=MANIFESTS, help="their folder (%(default)s)")
-    parser.add_argument(
-        "--batch-seconds", type=seconds, default=160.0, metavar="S", help="audio recognised at once (%(default)g s)"
-    )
+    add_manifests(parser)
+    add_batch_seconds(parser)
     add_device(parser)
     add_threads(parser)
     add_decoding(parser)
@@ -88,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
                 on_progress=progress.advance,
             )
         for reason in result.left_out.values():
-            print(f"asr evaluate: {reason}", file=sys.stderr)
+            say("evaluate", reason)
         print(result.summary(), flush=True)
         if args.details:
             print(result.details().summary(), flush=True)
@@ -100,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         if args.fail_above is not None and result.score.wer.is_above(args.fail_above):
             above.append(f"{name}: {result.score.wer.phrase('WER')} is above --fail-above {args.fail_above:g}")
     for line in above:
-        print(f"asr evaluate: {line}", file=sys.stderr)
+        say("evaluate", line)
     if above:
         return Failure.exit_code
     return LEFT_OUT if n_left_out else 0

@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.commands.arguments import add_model
 from asr.commands.numbers import file_path
 from asr.commands.overrides import add_decoding, with_overrides
 from asr.errors import ConfigError
-from asr.package.shipped import DEFAULT, VARIABLE, find_model
+from asr.output import say
+from asr.package.shipped import find_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,11 +29,7 @@ _DEFAULT_UNITS = 32
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("file", metavar="FILE", help="audio: wav, flac, ogg, opus, mp3, m4a or mp4, at any rate")
-    parser.add_argument(
-        "--model",
-        metavar="PATH",
-        help=f"folder of a model package, or a name that `asr models` lists (default: ${VARIABLE}, or else {DEFAULT})",
-    )
+    add_model(parser)
     parser.add_argument("-o", "--output", metavar="PAGE", type=file_path, help="file to write (default: NAME.html, here)")
     parser.add_argument("--start", metavar="S", type=float, default=0.0, help="begin here in the audio (default: 0 s)")
     parser.add_argument("--end", metavar="S", type=float, help=f"end here (default: the end); {_MAX_S:g} s at most are shown")
@@ -110,7 +107,7 @@ def _heard(file: str, waveform: np.ndarray, sample_rate: int) -> Sound | None:
 
 
 def _tell(file: str, notice: str) -> None:
-    print(f"asr inspect: {file}: {notice}", file=sys.stderr)
+    say("inspect", f"{file}: {notice}")
 
 
 def _units(text: str | None, n_units: int) -> list[int]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from asr.commands.arguments import add_configuration, add_device, add_manifests, add_text_ids, print_config
 from asr.commands.numbers import file_path
-from asr.config import MANIFESTS
 from asr.errors import ConfigError, DataError
-from asr.output import print_utf8
+from asr.output import say
 
 if TYPE_CHECKING:
     from asr.language import LanguageModel
@@ -33,18 +33,17 @@ class _Parser(argparse.ArgumentParser):
             self._inside = False
 
 
+_MODEL = "language model package, or a KenLM file"
+_DEVICE = "where an LSTM runs: cpu (default), cuda, ..."
+
 AddParser: TypeAlias = Callable[..., _Parser]
 """Adds the parser of an action."""
 
 
-class _TrainHelp(argparse.Action):
-    """Help that lists all that can be set, the user's own files included."""
+def _describe(config_dir: Path | None) -> str:
+    from asr.language.config import describe_training
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
-        from asr.language.config import describe_training
-
-        print(f"{parser.format_help()}\n{describe_training(namespace.config_dir)}")
-        parser.exit()
+    return describe_training(config_dir)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,25 +69,22 @@ def _add_train(add: AddParser) -> None:
     parser.epilog = "example: asr lm train lm=ngram text=[novels.txt.xz,librispeech/train-clean-5] output=runs/lm/novels"
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="lm=ngram, lm=lstm, or KEY=VALUE, in any order")
     parser.add_argument("--config-dir", type=file_path, metavar="DIR", help="folder with your own files lm/NAME.yaml")
-    parser.add_argument("--print-config", action="store_true", help="print the composed configuration as YAML, and stop")
-    parser.add_argument(
-        "-h", "--help", action=_TrainHelp, nargs=0, default=argparse.SUPPRESS, help="show this and all that can be set"
-    )
+    add_configuration(parser, _describe)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="MODEL", help="language model package, or a KenLM file")
-    parser.add_argument("--device", default="cpu", help="where an LSTM runs: cpu (default), cuda, ...")
+    parser.add_argument("--model", required=True, metavar="MODEL", help=_MODEL)
+    add_device(parser, _DEVICE)
 
 
 def _add_score(add: AddParser) -> None:
     parser = _add(add, "score", "perplexity and out-of-vocabulary rate of texts")
-    parser.add_argument("model", metavar="MODEL", help="language model package, or a KenLM file")
+    parser.add_argument("model", metavar="MODEL", help=_MODEL)
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="text files (plain, .xz, .gz, .bz2) or manifests")
     parser.add_argument("--compare", metavar="MODEL2", help="a second model on the same texts, with the difference")
-    parser.add_argument("--text-ids", action="store_true", help="lines of the texts begin with an id")
-    parser.add_argument("--manifests", metavar="DIR", default=MANIFESTS, help="their folder (%(default)s)")
-    parser.add_argument("--device", default="cpu", help="where an LSTM runs: cpu (default), cuda, ...")
+    add_text_ids(parser)
+    add_manifests(parser)
+    add_device(parser, _DEVICE)
 
 
 def _add_predict(add: AddParser) -> None:
@@ -114,10 +110,7 @@ def _train(args: argparse.Namespace) -> int:
 
     config = compose_training(args.overrides, args.config_dir)
     if args.print_config:
-        from asr.config_mapping import to_yaml
-
-        print_utf8(to_yaml(config))
-        return 0
+        return print_config(config)
     from asr.language.training import train_language_model
 
     return train_language_model(config)
@@ -129,7 +122,7 @@ def _score(args: argparse.Namespace) -> int:
     from asr.language.texts import find_sources, read_text
     from asr.progress import Progress
 
-    texts = [text for source in find_sources(args.texts, args.manifests, text_ids=args.text_ids) for text in read_text(source)]
+    texts = [text for source in find_sources(args.texts, args.folder, text_ids=args.text_ids) for text in read_text(source)]
     models = [load_language_model(path, args.device) for path in (args.model, args.compare) if path]
     readings = [[words for text in texts if (words := model.normalise(text))] for model in models]
     if not all(readings):
@@ -176,5 +169,5 @@ def _model_and_words(args: argparse.Namespace) -> tuple[LanguageModel, list[str]
     words = model.normalise(args.text)
     unknown = [word for word in words if model.unknown in map(model.index, model.units.split([word]))]
     if unknown:
-        print(f"asr lm: the model does not know: {' '.join(unknown)}", file=sys.stderr)
+        say("lm", f"the model does not know: {' '.join(unknown)}")
     return model, words

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from asr.commands.arguments import add_text_ids
 from asr.commands.numbers import file_path, hours, positive, seconds, threads
 from asr.config import MANIFESTS
 from asr.errors import LEFT_OUT, UserError
+from asr.output import say
 
 if TYPE_CHECKING:
     from asr.data.validate import PartSummary
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     n_rejected = 0
     for summary in prepare[args.corpus](args):
         for notice in summary.notices:
-            print(f"asr prepare: {summary.path}: {notice}", file=sys.stderr)
+            say("prepare", f"{summary.path}: {notice}")
         print(summary, flush=True)
         n_rejected += summary.n_rejected
     return LEFT_OUT if n_rejected else 0
@@ -136,7 +138,7 @@ def _add_spoken(add: AddParser) -> None:
     parser.add_argument(
         "--out", type=file_path, default=Path("data/raw"), help="folder for the audio, OUT/CORPUS/PART (%(default)s)"
     )
-    parser.add_argument("--text-ids", action="store_true", help="lines of the texts begin with an id")
+    add_text_ids(parser)
 
 
 def _add_dev_share(parser: argparse.ArgumentParser) -> None:

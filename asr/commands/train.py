@@ -5,19 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from asr.commands.arguments import add_configuration, print_config
 from asr.commands.numbers import file_path, positive
 from asr.errors import ConfigError
-from asr.output import print_utf8
 
 
-class _Help(argparse.Action):
-    """Help that lists all that can be set, the user's own files included."""
+def _describe(config_dir: Path | None) -> str:
+    from asr.compose import describe
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
-        from asr.compose import describe
-
-        print(f"{parser.format_help()}\n{describe(namespace.config_dir)}")
-        parser.exit()
+    return describe(config_dir)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,10 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="with --multirun: so many side by side, whose output goes to files (1)",
     )
-    parser.add_argument("--print-config", action="store_true", help="print the composed configuration as YAML, and stop")
-    parser.add_argument(
-        "-h", "--help", action=_Help, nargs=0, default=argparse.SUPPRESS, help="show this and all that can be set"
-    )
+    add_configuration(parser, _describe)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,10 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if args.jobs > 1:
         raise ConfigError("--jobs goes with --multirun; trainer.devices=N trains one model with N processes")
     if args.print_config:
-        from asr.config_mapping import to_yaml
-
-        print_utf8(to_yaml(config))
-        return 0
+        return print_config(config)
     from asr.training import train
 
     return train(config)

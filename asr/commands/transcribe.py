@@ -5,23 +5,24 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.commands.arguments import add_device, add_threads, use_threads
+from asr.commands.arguments import add_device, add_model, add_threads, use_threads
 from asr.commands.numbers import file_path, index, positive, seconds
 from asr.commands.overrides import add_decoding, add_hot_words, is_override, with_overrides
-from asr.errors import LEFT_OUT, AudioError, ConfigError, UserError
-from asr.output import one_line, print_utf8
-from asr.package.shipped import DEFAULT, VARIABLE, find_model
+from asr.errors import LEFT_OUT, ConfigError, UserError
+from asr.output import say
+from asr.package.shipped import find_model
 
 if TYPE_CHECKING:
     from asr.transcription.jobs import Job
     from asr.transcription.recogniser import Recogniser
     from asr.transcription.subtitles import SubtitleLayout
-    from asr.transcription.transcript import Transcript
+
+_say = partial(say, "transcribe")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,11 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="audio: wav, flac, ogg, opus, mp3, m4a, mp4, ..., at any rate; a folder for all below it; - for standard input",
     )
-    parser.add_argument(
-        "--model",
-        metavar="PATH",
-        help=f"folder of a model package, or a name that `asr models` lists (default: ${VARIABLE}, or else {DEFAULT})",
-    )
+    add_model(parser)
     add_device(parser)
     add_threads(parser)
     parser.add_argument(
@@ -92,58 +89,22 @@ def run(args: argparse.Namespace) -> int:
     if not jobs:
         return 0
     recogniser = _load(model, args, formats)
-    named = len(jobs) > 1 and formats == ("txt",)
-    partial: list[str] = []
+    from asr.transcription.run import Run
 
-    def deliver(transcript: Transcript, paths: Sequence[Path]) -> None:
-        from asr.transcription.writers import render, write_transcript
-
-        for format, path in zip(formats, paths, strict=bool(paths)):
-            write_transcript(transcript, path, format, layout)
-        for notice in (*transcript.notices, *transcript.losses):
-            _say(f"{transcript.file}: {notice}")
-        if transcript.losses:
-            partial.append(transcript.file)
-        if _printed(args):
-            text = render(transcript, formats[0], layout)
-            print_utf8(f"{one_line(transcript.file)}: {text or chr(10)}" if named else text)
-
-    bad = _transcribe(recogniser, jobs, deliver, args)
-    if bad:
-        _say(f"{len(bad)} of {len(jobs)} files could not be transcribed: {', '.join(bad)}")
-    if partial:
-        _say(f"{len(partial)} of {len(jobs)} files could be read only in part: {', '.join(partial)}")
-    if len(bad) == len(jobs):
-        return UserError.exit_code
-    return LEFT_OUT if bad or partial else 0
-
-
-def _transcribe(
-    recogniser: Recogniser, jobs: Sequence[Job], deliver: Callable[[Transcript, Sequence[Path]], None], args: argparse.Namespace
-) -> list[str]:
-    """Transcribe all and deliver each as soon as it is ready; return what could not be."""
-    from asr.transcription.display import display_seconds
-    from asr.transcription.sources import open_source
-
-    bad: list[str] = []
-    n_done = 0
+    work = Run(formats, layout, printed=_printed(args), named=len(jobs) > 1 and formats == ("txt",), tell=_say)
     try:
-        with display_seconds(source for source, _ in jobs) as progress:
-            sources = (open_source(source) for source, _ in jobs)
-            for result in recogniser.transcribe_many(sources, on_progress=progress.advance):
-                source, paths = jobs[n_done]
-                progress.clear()
-                if isinstance(result, AudioError):
-                    _say(str(result))
-                    bad.append(source.path)
-                else:
-                    deliver(result, paths)
-                n_done += 1
+        work.transcribe(recogniser, jobs)
     except KeyboardInterrupt:
         hint = "; --skip-existing leaves them out the next time" if args.output else ""
-        _say(f"{n_done} of {len(jobs)} files are done{hint}")
+        _say(f"{work.n_done} of {len(jobs)} files are done{hint}")
         raise
-    return bad
+    if work.failed:
+        _say(f"{len(work.failed)} of {len(jobs)} files could not be transcribed: {', '.join(work.failed)}")
+    if work.partial:
+        _say(f"{len(work.partial)} of {len(jobs)} files could be read only in part: {', '.join(work.partial)}")
+    if len(work.failed) == len(jobs):
+        return UserError.exit_code
+    return LEFT_OUT if work.failed or work.partial else 0
 
 
 def _printed(args: argparse.Namespace) -> bool:
@@ -204,7 +165,3 @@ def _load(model: Path, args: argparse.Namespace, formats: Sequence[str]) -> Reco
         batch_s=args.batch_seconds,
         words=args.words or bool(NEEDS_WORDS.intersection(formats)),
     )
-
-
-def _say(message: str) -> None:
-    print(f"asr transcribe: {one_line(message)}", file=sys.stderr, flush=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from asr.commands.arguments import add_device
-from asr.commands.numbers import file_path, gib, index, positive, seconds
+from asr.commands.arguments import add_batch_seconds, add_device, add_manifests
+from asr.commands.numbers import file_path, gib, index, positive
 from asr.commands.overrides import add_decoding, given_overrides, is_override, with_overrides
-from asr.config import MANIFESTS
 from asr.errors import INTERRUPTED, LEFT_OUT, ConfigError
+from asr.output import say
 from asr.package.shipped import find_model
 
 
@@ -55,10 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=file_path, metavar="DIR", help="write tuning.png and tuning.jsonl here, not to MODEL/tuning"
     )
-    parser.add_argument("--manifests", dest="folder", metavar="DIR", default=MANIFESTS, help="their folder (%(default)s)")
-    parser.add_argument(
-        "--batch-seconds", type=seconds, default=160.0, metavar="S", help="audio recognised at once (%(default)g s)"
-    )
+    add_manifests(parser)
+    add_batch_seconds(parser)
     parser.add_argument(
         "--cache-gib",
         type=gib,
@@ -96,12 +93,12 @@ def run(args: argparse.Namespace) -> int:
     tuned = tune_package(package, decoding, keys, cuts, names, limits, device=args.device)
     written = keep(tuned, args.output, dry_run=args.dry_run)
     for reason in tuned.posteriors.left_out.values():
-        print(f"asr tune: {reason}", file=sys.stderr)
+        say("tune", reason)
     print(summary(tuned))
     if written:
         print(f"written: {', '.join(written)}")
     if tuned.tuning.interrupted:
         kept = "the best so far was kept" if not args.dry_run else "the best so far is shown above"
-        print(f"asr tune: interrupted after {len(tuned.tuning.trials)} trials; {kept}", file=sys.stderr)
+        say("tune", f"interrupted after {len(tuned.tuning.trials)} trials; {kept}")
         return INTERRUPTED
     return LEFT_OUT if tuned.posteriors.left_out else 0
