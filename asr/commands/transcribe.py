@@ -89,9 +89,9 @@ def run(args: argparse.Namespace) -> int:
     if not jobs:
         return 0
     recogniser = _load(model, args, formats)
-    from asr.transcription.run import Run
+    from asr.transcription.run import TranscriptionRun
 
-    work = Run(formats, layout, printed=_printed(args), named=len(jobs) > 1 and formats == ("txt",), tell=_say)
+    work = TranscriptionRun(formats, layout, printed=_printed(args), named=len(jobs) > 1 and formats == ("txt",), tell=_say)
     try:
         work.transcribe(recogniser, jobs)
     except KeyboardInterrupt:

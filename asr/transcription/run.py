@@ -19,7 +19,7 @@ from asr.transcription.writers import render, write_transcript
 
 
 @dataclass
-class Run:
+class TranscriptionRun:
     """What is made of transcripts, and how far a transcription has come.
 
     Attributes
