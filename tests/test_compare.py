@@ -254,6 +254,20 @@ def test_groups_by_what_is_known() -> None:
     assert "by speaking rate (words/s)" in found.summary()
 
 
+def test_words_by_how_often_they_are_said_and_by_the_vocabulary() -> None:
+    system = System.of("one", score({"u": "a b b c c c d"}, {"u": "x b y c c c d"}))
+    found = break_down(system.score, system.alignments, {}, frozenset("bcd")).words
+    assert {group.label: (group.n_words, group.n_right) for group in found} == {
+        "said once here": (2, 1),
+        "said 2 to 9 times": (5, 4),
+        "said 10 times or more": (0, 0),
+        "in the vocabulary": (6, 5),
+        "outside of it": (1, 0),
+    }
+    assert found[0].line() == "said once here: 50.0 % right of 2"
+    assert found[2].line() == "said 10 times or more: none right of 0"
+
+
 def test_what_is_not_known_of_all_makes_no_groups() -> None:
     (system,) = make_systems({"one": 0.2}, 80)
     known: dict[str, dict[str, Any]] = {row.id: {"speaker": "a", "snr_db": 3.0} for row in system.score.utterances[1:]}

@@ -295,6 +295,11 @@ def test_upper_case_models_are_understood(tmp_path: Path) -> None:
     check(found, sentences(log_probs, spelled(SPACED), 1))
 
 
+def test_the_words_that_can_be_written_are_known(arpa: str) -> None:
+    assert build(SPACED, arpa).vocabulary == frozenset({"a", "b", "ab"})
+    assert build(SPACED, arpa, lexicon=False).vocabulary is None
+
+
 def test_relative_paths_are_looked_up_in_the_package(arpa: str, tmp_path: Path) -> None:
     config = DecodingConfig(kind="beam_ngram", lm="words.arpa")
     assert build_decoder(config, SPACED, tmp_path).writes_words

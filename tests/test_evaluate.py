@@ -18,6 +18,7 @@ from asr.errors import DataError
 from asr.package.load import read_package
 from asr.scoring.evaluation import Evaluation, evaluate
 from asr.scoring.levels import estimate_snr
+from asr.scoring.normalisers import ScoringNormaliser
 
 RATE = 16000
 TEXTS = ("HELLO world", "it\u2019s one, two", "", "room 42", "a")
@@ -95,6 +96,18 @@ def test_command_prints_and_writes(package: Path, manifests: Path, tmp_path: Pat
         assert summary["cer"][letter] == sum(row["characters"][letter] for row in rows)
     assert summary["signature"] in printed
     assert summary["utterances"] == 5
+
+
+def test_both_sides_may_be_brought_into_another_form(
+    package: Path, manifests: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ScoringNormaliser("words-1.0", lambda text: "word" if text else "")
+    monkeypatch.setattr("asr.scoring.normalisers.build_normaliser", lambda name: {"librispeech": words}[name])
+    command = ["evaluate", str(package), "tiny/dev", "--manifests", str(manifests), "decoding.kind=greedy"]
+    assert main([*command, "--normaliser", "librispeech"]) == 0
+    printed = capsys.readouterr().out
+    assert "N=4" in printed
+    assert "|normaliser:nfkc+lower+punctuation-remove+words-1.0|" in printed
 
 
 def test_other_readings_are_written_and_settings_take_two_forms(package: Path, manifests: Path, tmp_path: Path) -> None:

@@ -49,6 +49,16 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=threads, metavar="N", help="CPU threads (default: torch's choice)")
 
 
+def add_normaliser(parser: argparse.ArgumentParser) -> None:
+    """Declare the argument that names the form in which texts are compared."""
+    parser.add_argument(
+        "--normaliser",
+        metavar="NAME",
+        help="bring references and hypotheses into one form first: none, librispeech, basic or english (by default they are "
+        "compared as they are; what was normalised differently is not compared)",
+    )
+
+
 def use_threads(n: int | None) -> None:
     """Compute with so many threads from now on; None leaves torch's choice."""
     if n is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from asr.commands.arguments import add_normaliser
 from asr.commands.numbers import file_path, per_cent, positive
 from asr.errors import Failure
 
@@ -28,12 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", metavar="FORM", help="form of all files: jsonl, json, csv, tsv, trn, kaldi, txt, ctm, stm (by their names)"
     )
-    parser.add_argument(
-        "--normaliser",
-        metavar="NAME",
-        help="bring all texts into one form first: none, librispeech, basic or english (by default they are taken as they are, "
-        "and refused where they were normalised differently)",
-    )
+    add_normaliser(parser)
     parser.add_argument(
         "--details", action="store_true", help="also show errors by speaker, length, rate, ... and confused words"
     )

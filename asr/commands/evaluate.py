@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from asr.commands.arguments import add_batch_seconds, add_device, add_manifests, add_threads, use_threads
+from asr.commands.arguments import add_batch_seconds, add_device, add_manifests, add_normaliser, add_threads, use_threads
 from asr.commands.numbers import file_path, per_cent
 from asr.commands.overrides import add_decoding, add_hot_words, given_overrides, is_override, with_overrides
 from asr.data.manifest import manifest_stems
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also find the words' confidences and times, report how true they are, and write the reliability diagram to "
         "DIR/<manifest>.calibration.svg and its figures to .json",
     )
+    add_normaliser(parser)
     parser.add_argument(
         "--details", action="store_true", help="also show errors by speaker, length, rate, ... and confused words"
     )
@@ -62,9 +63,11 @@ def run(args: argparse.Namespace) -> int:
     from asr.progress import Progress
     from asr.scoring.diagram import write_calibration
     from asr.scoring.evaluation import evaluate
+    from asr.scoring.normalisers import build_normaliser
 
     for folder in filter(None, (args.output, args.calibration)):
         check_output_folder(folder)
+    normaliser = build_normaliser(args.normaliser) if args.normaliser else None
     corpora = {name: read_manifest(name, args.folder) for name in names}
     use_threads(args.threads)
     package = read_package(find_model(args.model), args.device)
@@ -82,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
                 checkpoint=package.checkpoint_hash,
                 batch_s=args.batch_seconds,
                 words=Calibration.configured(config.decoding) if args.calibration else None,
+                normaliser=normaliser,
                 on_progress=progress.advance,
             )
         for reason in result.left_out.values():

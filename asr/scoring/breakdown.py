@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from asr.scoring.pairs import Confusions, Pair, count_confusions
 from asr.scoring.score import ErrorRate, Score, UtteranceScore, error_rate
 
 _PARTS = 4
+_OFTEN = ((1, 1), (2, 9), (10, 0))  # how often a word is said, from and to; 0 is without end
 _MIN_BY_PART = 5  # utterances, below which a part says nothing
 _SHOWN, _WORST = 20, 10  # of more than so many groups, so many are printed
 
@@ -54,6 +55,32 @@ class Group:
 
 
 @dataclass(frozen=True)
+class WordGroup:
+    """Words of the references that are alike in something.
+
+    Attributes
+    ----------
+    label
+        In what: how often they are said here, or whether they are in the decoder's vocabulary.
+    n_words, n_right
+        How many are said, and of them written.
+    """
+
+    label: str
+    n_words: int
+    n_right: int
+
+    def line(self) -> str:
+        """Return it as one line."""
+        share = f"{100 * self.n_right / self.n_words:.1f} %" if self.n_words else "none"
+        return f"{self.label}: {share} right of {self.n_words:,}"
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return a row of a summary file."""
+        return {"label": self.label, "words": self.n_words, "right": self.n_right}
+
+
+@dataclass(frozen=True)
 class Breakdown:
     """Where a system's errors are.
 
@@ -61,11 +88,14 @@ class Breakdown:
     ----------
     groups
         Error rates of utterances that are alike.
+    words
+        How many of the words that are alike are right.
     confusions
         What is taken for what.
     """
 
     groups: tuple[Group, ...]
+    words: tuple[WordGroup, ...]
     confusions: Confusions
 
     def summary(self, top: int = 10) -> str:
@@ -77,19 +107,26 @@ class Breakdown:
             width = max(len(group.label) for group in shown)
             lines += [f"  {group.label:{width}}  {group.n_utterances:,} utterances  {group.wer.line('WER')}" for group in shown]
             lines += [f"  and {len(rows) - len(shown)} with fewer errors"] if len(shown) < len(rows) else []
+        lines += ["by word", *(f"  {group.line()}" for group in self.words)]
         return "\n".join([*lines, *self.confusions.lines(top)])
 
     def to_mapping(self) -> dict[str, Any]:
         """Return what a summary file holds."""
         groups = {name: [group.to_mapping() for group in rows] for name, rows in self._by_attribute().items()}
-        return {"groups": groups, "confusions": self.confusions.to_mapping()}
+        words = [group.to_mapping() for group in self.words]
+        return {"groups": groups, "words": words, "confusions": self.confusions.to_mapping()}
 
     def _by_attribute(self) -> dict[str, list[Group]]:
         names = dict.fromkeys(group.attribute for group in self.groups)
         return {name: [group for group in self.groups if group.attribute == name] for name in names}
 
 
-def break_down(score: Score, alignments: Sequence[Sequence[Pair]], attributes: Mapping[str, Mapping[str, Any]]) -> Breakdown:
+def break_down(
+    score: Score,
+    alignments: Sequence[Sequence[Pair]],
+    attributes: Mapping[str, Mapping[str, Any]],
+    vocabulary: frozenset[str] | None = None,
+) -> Breakdown:
     """Return where the errors are: by each attribute that is known of all utterances, and by words.
 
     Names are groups by themselves; numbers are parted into four of about as many utterances each.
@@ -102,6 +139,8 @@ def break_down(score: Score, alignments: Sequence[Sequence[Pair]], attributes: M
         Of each utterance, its words and the reference's side by side.
     attributes
         By utterance id: ``speaker``, ``gender``, ``duration_s``, ``snr_db``, ``confidence``, whichever are known.
+    vocabulary
+        Words that the system can write, where they are a closed list.
     """
     groups: list[Group] = []
     for name in _NAMED:
@@ -115,7 +154,27 @@ def break_down(score: Score, alignments: Sequence[Sequence[Pair]], attributes: M
         numbers = [value_of(row, attributes.get(row.id, {})) for row in score.utterances]
         if all(number is not None for number in numbers):
             groups += _by_range(name, score.utterances, np.array(numbers, dtype=float))
-    return Breakdown(tuple(groups), count_confusions(alignments))
+    return Breakdown(tuple(groups), tuple(_by_word(alignments, vocabulary)), count_confusions(alignments))
+
+
+def _by_word(alignments: Sequence[Sequence[Pair]], vocabulary: frozenset[str] | None) -> list[WordGroup]:
+    said: Counter[str] = Counter()
+    right: Counter[str] = Counter()
+    for left, heard in (pair for pairs in alignments for pair in pairs):
+        if left is not None:
+            said[left] += 1
+            right[left] += left == heard
+    kinds: dict[str, Sequence[str]] = {}
+    for low, high in _OFTEN:
+        label = "said once here" if high == 1 else f"said {low} to {high} times" if high else f"said {low} times or more"
+        kinds[label] = [word for word, n in said.items() if low <= n <= (high or n)]
+    if vocabulary is not None:
+        kinds["in the vocabulary"] = [word for word in said if word in vocabulary]
+        kinds["outside of it"] = [word for word in said if word not in vocabulary]
+    return [
+        WordGroup(label, sum(said[word] for word in words), sum(right[word] for word in words))
+        for label, words in kinds.items()
+    ]
 
 
 def _group(attribute: str, label: str, rows: Sequence[UtteranceScore]) -> Group:

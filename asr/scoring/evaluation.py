@@ -25,6 +25,7 @@ from asr.scoring.breakdown import Breakdown, break_down
 from asr.scoring.calibration import CalibrationReport, calibration_report
 from asr.scoring.counts import count_words
 from asr.scoring.levels import estimate_snr
+from asr.scoring.normalisers import ScoringNormaliser
 from asr.scoring.pairs import align_words
 from asr.scoring.score import Score, score
 from asr.scoring.signature import signature
@@ -61,6 +62,8 @@ class Evaluation:
     attributes
         By utterance id: ``speaker`` and ``gender`` where they are known, ``duration_s``, ``snr_db`` where it can be estimated,
         and ``confidence``, the mean of the words', where it was asked for.
+    vocabulary
+        Words that the decoder can write, where they are a closed list.
     oracle
         Error rates of the reading among the n best that has the fewest word errors, where the decoder gives more than one.
     calibration
@@ -78,6 +81,7 @@ class Evaluation:
     elapsed_s: float
     signature: str
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    vocabulary: frozenset[str] | None = field(default=None, repr=False)
     oracle: Score | None = None
     calibration: CalibrationReport | None = None
     times: TimeErrors | None = None
@@ -118,7 +122,7 @@ class Evaluation:
         """Return where the errors are."""
         rows = self.score.utterances
         alignments = align_words([row.reference for row in rows], [row.hypothesis for row in rows])
-        return break_down(self.score, alignments, self.attributes)
+        return break_down(self.score, alignments, self.attributes, self.vocabulary)
 
     def write(self, folder: Path, stem: str) -> tuple[Path, Path]:
         """Write ``<stem>.jsonl`` (a line an utterance) and ``<stem>.json`` (the summary), each whole or not at all.
@@ -149,6 +153,7 @@ def evaluate(
     checkpoint: str,
     batch_s: float = 160.0,
     words: Calibration | None = None,
+    normaliser: ScoringNormaliser | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Evaluation:
     """Recognise a corpus and score it.
@@ -167,6 +172,8 @@ def evaluate(
         Audio recognised at once (s), padding included; it bounds memory and changes no text.
     words
         Also find the words' confidences, calibrated so, and times, and report how true they are; by default neither is found.
+    normaliser
+        Brings references and hypotheses into one form before they are compared.
     on_progress
         Called after each batch with the seconds of audio in it.
 
@@ -202,11 +209,14 @@ def evaluate(
     references = {utterance: text for utterance, text in texts.items() if utterance in found}
     hypotheses = {utterance: found[utterance] for utterance in references}
     tokenizer = decoder.tokenizer
+    kind = [] if decoder.writes_words else [tokenizer.kind]
+    form = [normaliser.name] if normaliser is not None else []
     perfect = {utterance: decoder.reference(text) for utterance, text in references.items()}
     attributes = {cut.id: _attributes(cut, found[cut.id], snr_db[cut.id]) for cut in cuts if cut.id in found}
     speakers = {utterance: known["speaker"] for utterance, known in attributes.items() if "speaker" in known}
-    scored = score(perfect, {key: value.text for key, value in hypotheses.items()}, speakers=speakers)
-    calibration, times = _word_reports(scored, hypotheses, said) if words is not None else (None, None)
+    apply = normaliser.apply if normaliser is not None else None
+    scored = score(perfect, {key: value.text for key, value in hypotheses.items()}, normalise=apply, speakers=speakers)
+    calibration, times = _word_reports(perfect, hypotheses, said) if words is not None else (None, None)
     return Evaluation(
         corpus=corpus,
         score=scored,
@@ -220,10 +230,11 @@ def evaluate(
             corpus=[corpus],
             references=references,
             decoder=decoder.signature,
-            normaliser=tokenizer.normaliser + ("" if decoder.writes_words else f"+{tokenizer.kind}"),
+            normaliser="+".join([tokenizer.normaliser, *kind, *form]),
         ),
         attributes=attributes,
-        oracle=_oracle(perfect, hypotheses, speakers),
+        vocabulary=decoder.vocabulary,
+        oracle=_oracle(perfect, hypotheses, apply or str),
         calibration=calibration,
         times=times,
     )
@@ -240,27 +251,27 @@ def _attributes(cut: MonoCut, hypothesis: Hypothesis, snr_db: float | None) -> d
     return {**named, "duration_s": round(cut.duration, 3), **noise, **sure}
 
 
-def _oracle(references: Mapping[str, str], hypotheses: Mapping[str, Hypothesis], speakers: Mapping[str, str]) -> Score | None:
+def _oracle(
+    references: Mapping[str, str], hypotheses: Mapping[str, Hypothesis], normalise: Callable[[str], str]
+) -> Score | None:
     """Score the reading of each utterance that has the fewest errors; none where there is one reading each."""
-    readings = [(key, other.text) for key, one in hypotheses.items() for other in one.n_best]
+    readings = [(key, normalise(other.text)) for key, one in hypotheses.items() for other in one.n_best]
     if len(readings) <= len(hypotheses):
         return None
-    errors = [counts.errors for counts in count_words([references[key] for key, _ in readings], [text for _, text in readings])]
+    said = {key: normalise(text) for key, text in references.items()}
+    errors = [counts.errors for counts in count_words([said[key] for key, _ in readings], [text for _, text in readings])]
     best: dict[str, tuple[int, str]] = {}
     for (key, text), n in zip(readings, errors, strict=True):
         if key not in best or n < best[key][0]:
             best[key] = (n, text)
-    return score(
-        references, {key: best[key][1] if key in best else one.text for key, one in hypotheses.items()}, speakers=speakers
-    )
+    return score(said, {key: best[key][1] if key in best else normalise(one.text) for key, one in hypotheses.items()})
 
 
 def _word_reports(
-    scored: Score,
+    references: Mapping[str, str],
     hypotheses: Mapping[str, Hypothesis],
     said: Mapping[str, tuple[Word, ...] | None],
 ) -> tuple[CalibrationReport, TimeErrors]:
-    references = {row.id: row.reference for row in scored.utterances}
     found = {utterance: hypotheses[utterance].words for utterance in references}
     pairs, n_left_out = [], 0
     for utterance, reference in references.items():

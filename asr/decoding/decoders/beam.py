@@ -75,6 +75,10 @@ class BeamDecoder(Decoder):
         return self._texts is not None or super().writes_words
 
     @property
+    def vocabulary(self) -> frozenset[str] | None:
+        return None if self._texts is None else frozenset(self._texts)
+
+    @property
     def signature(self) -> str:
         config = self.config
         parts = [*self._models, f"beam={config.beam}", f"threshold={config.beam_threshold:g}"]

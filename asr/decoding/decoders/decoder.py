@@ -32,6 +32,11 @@ class Decoder(ABC):
         """Whether the text holds words of the language; without a lexicon, a network of phones writes phones."""
         return self.tokenizer.writes_words
 
+    @property
+    def vocabulary(self) -> frozenset[str] | None:
+        """The words that it can write, where they are a closed list."""
+        return None
+
     def reference(self, text: str) -> str:
         """Return what a perfect hypothesis would say for this transcript, for scoring to compare with."""
         return self.tokenizer.normalise(text) if self.writes_words else self.tokenizer.reference(text)

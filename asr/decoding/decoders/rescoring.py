@@ -52,6 +52,10 @@ class RescoringDecoder(Decoder):
         return self._first.writes_words
 
     @property
+    def vocabulary(self) -> frozenset[str] | None:
+        return self._first.vocabulary
+
+    @property
     def signature(self) -> str:
         config = self._config
         parts = [self._first.signature, f"lstm={self._scores.lstm.signature}", f"lstm_weight={config.lstm_weight:g}"]
