@@ -76,6 +76,18 @@ def check_output_file(path: Path) -> None:
     check_output_folder(path.parent)
 
 
+def check_apart(target: Path, folder: Path) -> None:
+    """Refuse a copy of a folder that would lie in it, or it in the copy; both paths are resolved.
+
+    Raises
+    ------
+    ConfigError
+        One of them lies in the other.
+    """
+    if target.is_relative_to(folder) or folder.is_relative_to(target):
+        raise ConfigError(f"{target}: one of it and the package {folder} lies in the other; choose another folder")
+
+
 def _check_plain(path: Path) -> None:
     """Refuse a path that names a folder or a device, which must not be replaced by a file."""
     if (path.exists() and not path.is_file()) or os.path.dirname(os.path.abspath(path)) in ("/dev", "/dev/fd", "/proc/self/fd"):

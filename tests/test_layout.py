@@ -22,6 +22,8 @@ ROOMS = (
     ["output"],
     ["progress"],
     ["untrusted"],
+    ["file_names"],
+    ["bootstrap"],
     ["mixing"],
     ["waveform"],
     ["files"],

@@ -39,6 +39,13 @@ def add_text_ids(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text-ids", action="store_true", help="lines of the texts begin with an id")
 
 
+def add_details(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that shows more of errors."""
+    parser.add_argument(
+        "--details", action="store_true", help="also show errors by speaker, length, rate, ... and confused words"
+    )
+
+
 def add_device(parser: argparse.ArgumentParser, of: str = "") -> None:
     """Declare the option that says where the network runs."""
     parser.add_argument("--device", default="cpu", help=of or "cpu (default), cuda, cuda:1, ...")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from asr.commands.arguments import add_normaliser
+from asr.commands.arguments import add_details, add_normaliser
 from asr.commands.numbers import file_path, per_cent, positive
 from asr.errors import Failure
+from asr.output import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", metavar="FORM", help="form of all files: jsonl, json, csv, tsv, trn, kaldi, txt, ctm, stm (by their names)"
     )
     add_normaliser(parser)
-    parser.add_argument(
-        "--details", action="store_true", help="also show errors by speaker, length, rate, ... and confused words"
-    )
+    add_details(parser)
     parser.add_argument(
         "--top", type=positive, default=5, metavar="N", help="utterances and words that are named (%(default)s)"
     )
@@ -67,5 +65,5 @@ def run(args: argparse.Namespace) -> int:
     limit = args.fail_above
     above = [one for one in corpus.systems if limit is not None and one.score.wer.is_above(limit)]
     for one in above:
-        print(f"asr compare: {one.name}: {one.score.wer.phrase('WER')} is above --fail-above {limit:g}", file=sys.stderr)
+        say("compare", f"{one.name}: {one.score.wer.phrase('WER')} is above --fail-above {limit:g}")
     return Failure.exit_code if above else 0

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from asr.commands.arguments import add_batch_seconds, add_device, add_manifests, add_normaliser, add_threads, use_threads
+from asr.commands.arguments import (
+    add_batch_seconds,
+    add_details,
+    add_device,
+    add_manifests,
+    add_normaliser,
+    add_threads,
+    use_threads,
+)
 from asr.commands.numbers import file_path, per_cent
 from asr.commands.overrides import add_decoding, add_hot_words, given_overrides, is_override, with_overrides
 from asr.data.manifest import manifest_stems
@@ -37,9 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "DIR/<manifest>.calibration.svg and its figures to .json",
     )
     add_normaliser(parser)
-    parser.add_argument(
-        "--details", action="store_true", help="also show errors by speaker, length, rate, ... and confused words"
-    )
+    add_details(parser)
     parser.add_argument(
         "--fail-above",
         type=per_cent,

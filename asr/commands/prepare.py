@@ -77,6 +77,10 @@ def _add_corpus(add: AddParser, name: str, text: str) -> argparse.ArgumentParser
     return parser
 
 
+def _add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="the manifest; the part is `all` by default")
+
+
 def _add_librispeech(add: AddParser) -> None:
     parser = _add_corpus(add, "librispeech", "Parts of LibriSpeech or Mini LibriSpeech, or of a corpus in the same layout.")
     parser.add_argument("--parts", nargs="+", required=True, metavar="PART", help="folder names, such as train-clean-5")
@@ -154,7 +158,7 @@ def _add_dev_share(parser: argparse.ArgumentParser) -> None:
 def _add_table(add: AddParser) -> None:
     parser = _add_corpus(add, "table", "A CSV, TSV or JSONL file with one utterance a row.")
     parser.add_argument("file", type=file_path, metavar="FILE", help="the table; paths in it count from its folder")
-    parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="the manifest; the part is `all` by default")
+    _add_name(parser)
     parser.add_argument(
         "--delimiter", type=_delimiter, metavar="CHARACTER", help="divides the columns, such as ; or tab (by the file's ending)"
     )
@@ -171,7 +175,7 @@ def _add_table(add: AddParser) -> None:
 def _add_kaldi(add: AddParser) -> None:
     parser = _add_corpus(add, "kaldi", "A Kaldi data folder: wav.scp, text, and if there are any utt2spk and segments.")
     parser.add_argument("folder", type=file_path, metavar="DIR", help="the folder; wav.scp's paths count from here, or from it")
-    parser.add_argument("--name", required=True, metavar="CORPUS[/PART]", help="the manifest; the part is `all` by default")
+    _add_name(parser)
 
 
 def _librispeech(args: argparse.Namespace) -> Iterable[PartSummary]:

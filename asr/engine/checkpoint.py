@@ -125,8 +125,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if lacks_memory(error):
             raise
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
-        raise DataError(f"{path}: cannot be read as a checkpoint ({reason})") from None
+        raise unreadable(path, reason) from None
     return content
+
+
+def unreadable(path: Path, reason: object, advice: str = "") -> DataError:
+    """Return the error about a file that is no checkpoint, or not one of this version of asr."""
+    return DataError(f"{path}: cannot be read as a checkpoint ({reason}){f'. {advice}' if advice else ''}")
 
 
 def check_like(name: str, found: object, wanted: torch.Tensor) -> None:

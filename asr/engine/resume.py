@@ -10,7 +10,7 @@ from typing import Any
 
 from asr.config import get
 from asr.config_mapping import read_mapping
-from asr.engine.checkpoint import LAST, last_checkpoint
+from asr.engine.checkpoint import LAST, last_checkpoint, unreadable
 from asr.engine.data import TrainingData
 from asr.engine.module import TRAINED
 from asr.errors import ConfigError, DataError
@@ -111,15 +111,13 @@ def find_checkpoint(folder: Path, config: Any, terms: Terms) -> dict[str, Any] |
     assert checkpoint is not None
     absent = sorted(_PARTS - checkpoint.keys())
     if absent:
-        raise DataError(
-            f"{last}: cannot be read as a checkpoint (it lacks {', '.join(absent)}). Where another version of asr has written "
-            f"it, go on with that one. {terms.anew}"
-        )
+        other = "Where another version of asr has written it, go on with that one."
+        raise unreadable(last, f"it lacks {', '.join(absent)}", f"{other} {terms.anew}")
     try:
         before = read_mapping(RunRecord(**checkpoint[RUN]).settings, type(config))
         begun = int(checkpoint["epoch"]) + 1
     except (ValueError, TypeError, ConfigError) as error:
-        raise DataError(f"{last}: cannot be read as a checkpoint ({error}). {terms.anew}") from None
+        raise unreadable(last, error, terms.anew) from None
     changed = _check_settings(folder, before, config, terms)
     if begun > (epochs := get(config, terms.epochs)):
         raise ConfigError(f"{terms.epochs}={epochs}: the run in {folder} has begun {begun}; ask for at least as many")
@@ -195,7 +193,7 @@ def _check_counts(path: Path, checkpoint: Mapping[str, Any], data: str, epoch_ba
         totals = [loops[name]["total"].values() for name in ("epoch_loop.batch_progress", "epoch_progress")]
         fits &= all(min(counts) >= 0 and max(counts) - min(counts) <= 1 for counts in totals)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error}). {terms.anew}") from None
+        raise unreadable(path, f"{type(error).__name__}: {error}", terms.anew) from None
     if not fits:
         raise DataError(
             f"{path}: {step} steps are not those of epoch {epoch + 1} with {done} of {epoch_batches} batches done. {terms.anew}"

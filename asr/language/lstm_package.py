@@ -10,20 +10,14 @@ from typing import Any
 import safetensors.torch
 
 from asr.errors import ConfigError
+from asr.file_names import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
+from asr.files import check_apart
 from asr.language.card import build_card
 from asr.language.config import LstmConfig
 from asr.language.lstm import LstmModel
 from asr.language.lstm_reading import SELF_NORMALISED, SIZES
 from asr.language.ngram import file_hash
-from asr.language.package import (
-    CARD_NAME,
-    CONFIG_NAME,
-    LSTM_NAME,
-    load_language_model,
-    new_folder,
-    note_hash,
-    write_config,
-)
+from asr.language.package import load_language_model, new_folder, note_hash, write_config
 from asr.language.perplexity import Perplexity
 from asr.language.units import Pieces
 from asr.language.vocabulary import FILE_NAME as VOCABULARY_NAME
@@ -61,7 +55,7 @@ def write_lstm(
     """
     assert model.form is not None
     with new_folder(folder) as work:
-        file = work / LSTM_NAME
+        file = work / WEIGHTS_NAME
         file.write_bytes(safetensors.torch.save(plain_weights(model.network)))
         vocabulary.save(work)
         if isinstance(model.units, Pieces):
@@ -96,16 +90,15 @@ def compress_lstm(folder: Path, target: Path, storage: str) -> Path:
     if not isinstance(model, LstmModel):
         raise ConfigError(f"{folder}: {model.description}; only an LSTM's weights can be stored in fewer bits")
     folder, target = folder.resolve(), Path(target).resolve()
-    if target == folder or folder in target.parents or target in folder.parents:
-        raise ConfigError(f"{target}: one of it and the package {folder} lies in the other; choose another folder")
+    check_apart(target, folder)
     stored = compressed(plain_weights(model.network), storage, str(folder))
     with new_folder(target) as work:
         for name in (CONFIG_NAME, VOCABULARY_NAME, TOKENIZER_NAME):
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, work / name)
-        (work / LSTM_NAME).write_bytes(safetensors.torch.save(stored))
-        note_hash(work, work / LSTM_NAME)
+        (work / WEIGHTS_NAME).write_bytes(safetensors.torch.save(stored))
+        note_hash(work, work / WEIGHTS_NAME)
         if (folder / CARD_NAME).is_file():  # the signature in it ends with the hash
-            card = read_text(folder / CARD_NAME, MAX_CARD_BYTES).replace(model.hash, file_hash(work / LSTM_NAME)[:12])
+            card = read_text(folder / CARD_NAME, MAX_CARD_BYTES).replace(model.hash, file_hash(work / WEIGHTS_NAME)[:12])
             (work / CARD_NAME).write_text(card, encoding="utf-8")
     return target

@@ -14,6 +14,7 @@ import torch
 from asr.engine.checkpoint import LAST
 from asr.engine.resume import ENGINE_FREE, Terms, find_checkpoint
 from asr.engine.run import LOG, Run, choose_precision, is_main, local_rank, logging_to, set_up_torch
+from asr.file_names import CONFIG_NAME
 from asr.files import locked, remove_folder, replacing_folder, tidy
 from asr.language.config import LstmTraining, NormaliserConfig
 from asr.language.lstm import LstmModel, LstmNetwork
@@ -22,7 +23,7 @@ from asr.language.lstm_package import write_lstm
 from asr.language.lstm_text import TrainingText, read_training_text
 from asr.language.lstm_windows import TextData
 from asr.language.memory import peak_memory_gib
-from asr.language.package import CONFIG_NAME, check_replaceable, load_language_model
+from asr.language.package import check_replaceable, load_language_model
 from asr.option import leaves
 from asr.untrusted import read_yaml
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from asr.file_names import CARD_NAME
 from asr.language.card import build_card
 from asr.language.config import NgramTraining
 from asr.language.corpus import Corpus, named_sources, prepare_corpus
@@ -16,7 +17,7 @@ from asr.language.kenlm import read_header
 from asr.language.lmplz import DiscountError, count_ngrams, find_program, pack
 from asr.language.memory import peak_memory_gib
 from asr.language.ngram import NgramModel
-from asr.language.package import CARD_NAME, NGRAM_NAMES, new_folder, write_config
+from asr.language.package import NGRAM_NAMES, new_folder, write_config
 from asr.language.perplexity import Perplexity, measure
 from asr.language.texts import TextSource, sentences
 from asr.language.units import UNKNOWN, Units, plain_units

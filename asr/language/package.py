@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from asr.errors import ConfigError, PackageError
+from asr.file_names import CONFIG_NAME, WEIGHTS_NAME
 from asr.files import replacing_folder
 from asr.language.kenlm import check_file, read_header
 from asr.language.model import LanguageModel
@@ -32,10 +33,7 @@ from asr.untrusted import check_entries, read_yaml
 from asr.version import __version__
 
 FORMAT = 1
-CONFIG_NAME = "config.yaml"
-CARD_NAME = "README.md"
 NGRAM_NAMES = {"binary": "ngram.bin", "arpa": "ngram.arpa"}
-LSTM_NAME = "model.safetensors"
 _KENLM_SUFFIXES = (".arpa", ".arpa.gz", ".bin", ".binary", ".mmap", ".klm")
 _KEYS = {"format", "kind", "unit", "file", "sha256", "tokens", "model", "training"}
 
@@ -166,7 +164,7 @@ def load_language_model(path: Path | str, device: str = "cpu") -> LanguageModel:
 
 def _find_file(folder: Path, config: Mapping[str, Any]) -> Path:
     """Return the model's own file."""
-    allowed = [LSTM_NAME] if config["kind"] == "lstm" else [*NGRAM_NAMES.values()]
+    allowed = [WEIGHTS_NAME] if config["kind"] == "lstm" else [*NGRAM_NAMES.values()]
     if config["file"] not in allowed:
         found = repr(config["file"])[:80]
         raise PackageError(f"{folder / CONFIG_NAME}: file is {found}; expected {' or '.join(allowed)}")

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from asr.bootstrap import REPLICATES, SEED
 from asr.language.model import LanguageModel, SentenceScore
 
-_REPLICATES = 2000
-_SEED = 20240501
 _BLOCK = 1000  # sentences
 
 
@@ -167,9 +166,9 @@ def compare(first: Perplexity, second: Perplexity) -> Comparison:
     """
     saved = np.array([a.log_prob - b.log_prob for a, b in zip(first.sentences, second.sentences, strict=True)]) / math.log(2)
     n_predicted = np.array([score.n_words + 1 for score in first.sentences])
-    generator = np.random.default_rng(_SEED)
+    generator = np.random.default_rng(SEED)
     drawn = []
-    for _ in range(_REPLICATES):
+    for _ in range(REPLICATES):
         rows = generator.integers(0, len(saved), size=len(saved))
         drawn.append(saved[rows].sum() / n_predicted[rows].sum())
     low, high = np.percentile(drawn, [2.5, 97.5])

@@ -13,10 +13,11 @@ import torch
 
 from asr.config import Config
 from asr.config_mapping import from_mapping
+from asr.file_names import CONFIG_NAME, WEIGHTS_NAME
 from asr.model.acoustic import SpeechModel
 from asr.model.device import check_device
 from asr.model.storage import read_weights
-from asr.package.parts import CONFIG_NAME, WEIGHTS_NAME, check_parts, read_config
+from asr.package.parts import check_parts, read_config
 from asr.text import Tokenizer, load_tokenizer
 
 

@@ -12,15 +12,13 @@ from typing import Any
 from asr.config import Config, DecodingConfig
 from asr.config_mapping import from_mapping
 from asr.errors import ConfigError, PackageError
+from asr.file_names import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from asr.files import tidy
 from asr.text import FILE_NAME as TOKENIZER_NAME
 from asr.untrusted import MAX_CARD_BYTES, check_entries, check_name, read_text, read_yaml
 from asr.version import __version__
 
 FORMAT = 1
-CONFIG_NAME = "config.yaml"
-WEIGHTS_NAME = "model.safetensors"
-CARD_NAME = "README.md"
 LANGUAGE_NAME = "language"
 _PARTS = (CONFIG_NAME, WEIGHTS_NAME, TOKENIZER_NAME)
 SECTIONS = ("tokens", "frontend", "model", "decoding")

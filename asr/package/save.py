@@ -14,12 +14,13 @@ import yaml
 
 from asr.config import Config, DecodingConfig
 from asr.errors import PackageError
-from asr.files import make_folder, replacing_folder
+from asr.file_names import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
+from asr.files import check_apart, make_folder, replacing_folder
 from asr.language.lstm_package import compress_lstm
 from asr.model.acoustic import SpeechModel
 from asr.model.storage import check_finite, compressed, plain_weights
 from asr.package.load import read_package
-from asr.package.parts import CARD_NAME, CONFIG_NAME, FORMAT, LANGUAGE_NAME, SECTIONS, WEIGHTS_NAME, find_part
+from asr.package.parts import FORMAT, LANGUAGE_NAME, SECTIONS, find_part
 from asr.text import Tokenizer
 from asr.version import __version__
 
@@ -165,12 +166,13 @@ def compress_package(folder: Path, target: Path, storage: str) -> Path:
     Raises
     ------
     PackageError
-        Where the package cannot be read, the copy may not lie there, or a weight is too large.
+        Where the package cannot be read, something else lies at the target, or a weight is too large.
+    ConfigError
+        One of package and copy would lie in the other.
     """
     package = read_package(folder)
     folder, target = package.folder.resolve(), Path(target).resolve()
-    if target == folder or folder in target.parents or target in folder.parents:
-        raise PackageError(f"{target}: one of it and the package {folder} lies in the other; choose another folder")
+    check_apart(target, folder)
     check_replaceable(target)
     stored = compressed(plain_weights(package.model), storage, str(folder))
     with replacing_folder(target) as temporary:

@@ -124,7 +124,8 @@ def _folders() -> dict[str, Path]:
 
 
 def _look_at(name: str, folder: Path) -> ShippedModel:
-    from asr.package.parts import CONFIG_NAME, check_parts, read_card, read_config
+    from asr.file_names import CONFIG_NAME
+    from asr.package.parts import check_parts, read_card, read_config
 
     facts: Mapping[str, Any] = {}
     error, card = None, ""

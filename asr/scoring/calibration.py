@@ -11,12 +11,12 @@ from typing import Any
 import jiwer
 import numpy as np
 
+from asr.bootstrap import SEED
 from asr.decoding.hypothesis import Word
 from asr.errors import DataError
 
 N_BINS = 15
 _REPLICATES = 200
-_SEED = 20240501
 _MARGIN = 1e-6
 
 
@@ -102,7 +102,7 @@ class CalibrationReport:
     @cached_property
     def chance_error(self) -> float:
         """What :meth:`error` would be on average if each confidence were true, which is above 0 for want of words."""
-        generator = np.random.default_rng(_SEED)
+        generator = np.random.default_rng(SEED)
         numbers = _bin_numbers(self.confidences)
         total = 0.0
         for _ in range(_REPLICATES):

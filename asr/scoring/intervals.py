@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-REPLICATES = 2000
-SEED = 20240501
+from asr.bootstrap import REPLICATES, SEED
+
 MIN_SPEAKERS = 10
 """With fewer, how much speakers differ cannot be told from them, and utterances are drawn."""
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from asr.data.manifest import manifest_stem
 from asr.errors import DataError
+from asr.file_names import CONFIG_NAME
 from asr.package.load import weights_hash
-from asr.package.parts import CONFIG_NAME
 from asr.scoring.compare import compare
 from asr.scoring.systems import read_systems
 from asr.training.run import PACKAGE, RESULT

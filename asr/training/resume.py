@@ -12,6 +12,7 @@ import yaml
 from asr.config import Config, get, options
 from asr.config_mapping import from_mapping
 from asr.data.manifest import transcript
+from asr.engine.checkpoint import unreadable
 from asr.engine.resume import ENGINE_FREE, Terms
 from asr.errors import ConfigError, DataError
 from asr.text import Tokenizer, tokenizer_from_mapping
@@ -90,5 +91,5 @@ def kept_tokenizer(checkpoint: Mapping[str, Any], path: Path) -> Tokenizer:
         The checkpoint holds one that cannot be used.
     """
     if TOKENIZER not in checkpoint:
-        raise DataError(f"{path}: cannot be read as a checkpoint (it lacks {TOKENIZER}). {TERMS.anew}")
+        raise unreadable(path, f"it lacks {TOKENIZER}", TERMS.anew)
     return tokenizer_from_mapping(checkpoint[TOKENIZER], str(path))

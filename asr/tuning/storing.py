@@ -13,11 +13,12 @@ from asr.config import DecodingConfig
 from asr.decoding.builders.lexicon import load_lexicon
 from asr.decoding.scorers.loading import word_source
 from asr.errors import PackageError
+from asr.file_names import CARD_NAME, CONFIG_NAME
 from asr.files import replacing
 from asr.output import to_json
 from asr.package.card import add_tuning
 from asr.package.load import ModelPackage, weights_hash
-from asr.package.parts import CONFIG_NAME, read_card, read_config
+from asr.package.parts import read_card, read_config
 from asr.package.save import self_contained, update_package
 from asr.tuning.picture import draw
 from asr.tuning.run import Tuned
@@ -61,7 +62,7 @@ def keep(tuned: Tuned, folder: Path | None = None, *, dry_run: bool = False) -> 
     if not dry_run:
         inside = {} if folder is not None else {f"{FOLDER}/{name}": content for name, content in files.items()}
         copied = store(tuned.package, tuned.tuning, tuned.manifests, files=inside)
-        written += [str(tuned.package.folder / name) for name in ("config.yaml", "README.md", *copied, *inside)]
+        written += [str(tuned.package.folder / name) for name in (CONFIG_NAME, CARD_NAME, *copied, *inside)]
     return written
 
 
