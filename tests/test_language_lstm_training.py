@@ -38,13 +38,24 @@ from asr.language.lstm_training import train_lstm
 VERBS = {"cat": "meows", "dog": "barks", "cow": "moos", "duck": "quacks"}
 
 
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
+def write_text(folder: Path, n_sentences: int) -> Path:
     rng = random.Random(7)
-    nouns = [rng.choice(list(VERBS)) for _ in range(1500)]
-    path = tmp_path / "text.txt"
+    nouns = [rng.choice(list(VERBS)) for _ in range(n_sentences)]
+    path = folder / "text.txt"
     path.write_text("".join(f"The {noun} {VERBS[noun]}.\n" for noun in nouns))
     return path
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """Two epochs are 60 steps."""
+    return write_text(tmp_path, 600)
+
+
+@pytest.fixture
+def long_text(tmp_path: Path) -> Path:
+    """Enough to learn from."""
+    return write_text(tmp_path, 1500)
 
 
 def overrides_of(text: Path, *overrides: str) -> list[str]:
@@ -61,13 +72,13 @@ def config_of(text: Path, *overrides: str) -> LstmTraining:
     return config
 
 
-def test_training_learns_a_simple_language_and_writes_its_package(text: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_learns_a_simple_language_and_writes_its_package(long_text: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="asr")
-    assert train_lstm(config_of(text, "lm.dropout=0", "lm.lr=0.01")) == 0
-    folder = text.parent / "lm"
+    assert train_lstm(config_of(long_text, "lm.dropout=0", "lm.lr=0.01")) == 0
+    folder = long_text.parent / "lm"
     names = ["README.md", "config.yaml", "model.safetensors", "train.log", "vocabulary.txt"]
     assert sorted(path.name for path in folder.iterdir()) == names
-    assert sorted(path.name for path in text.parent.iterdir()) == ["lm", "text.txt"]
+    assert sorted(path.name for path in long_text.parent.iterdir()) == ["lm", "text.txt"]
     model = load_language_model(folder)
     assert isinstance(model, LstmModel)
     words = dict(model.next_words(["the"], 4))
@@ -81,9 +92,9 @@ def test_training_learns_a_simple_language_and_writes_its_package(text: Path, ca
     assert re.search(r"done in \d+ s, peak memory \d\.\d\d GiB: perplexity \d", (folder / "train.log").read_text())
 
 
-def test_sums_over_all_words_are_near_one_where_training_keeps_them_there(text: Path) -> None:
-    assert train_lstm(config_of(text, "lm.dropout=0", "lm.samples=0", "lm.self_normalisation=1")) == 0
-    model = load_language_model(text.parent / "lm")
+def test_sums_over_all_words_are_near_one_where_training_keeps_them_there(long_text: Path) -> None:
+    assert train_lstm(config_of(long_text, "lm.dropout=0", "lm.samples=0", "lm.self_normalisation=1")) == 0
+    model = load_language_model(long_text.parent / "lm")
     assert isinstance(model, LstmModel)
     assert model.self_normalised
     words = torch.tensor([[model.begin, model.index("the"), model.index("cow"), model.index("moos")]])
@@ -113,7 +124,7 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been(text: Path, monkeypatch: 
     assert train_lstm(config_of(text)) == 0
     expected = weights_of(text.parent / "lm")
     before = (text.parent / "lm" / "config.yaml").read_text()
-    for step in (17, 60):  # in the first epoch, and in what then is left of the second
+    for step in (17, 20):  # in the first epoch, and in what then is left of the second
         with monkeypatch.context() as patch:
             interrupt_at(patch, step)
             assert train_lstm(config_of(text)) == INTERRUPTED
@@ -275,7 +286,7 @@ def test_what_may_change_is_said_and_done(
     dev = tmp_path / "dev.txt"
     dev.write_text("the cat meows\n" * 5)
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 60)
+        interrupt_at(patch, 40)
         assert train_lstm(config_of(text, f"dev=[{dev}]")) == INTERRUPTED
     checkpoint = read_checkpoint(tmp_path / "lm.training" / LAST)
     checkpoint["callbacks"]["Checkpoints"]["best_merit"] = (1.0,)  # nothing will be better
@@ -359,11 +370,11 @@ def test_a_lost_package_is_said_and_made_anew(
     assert load_language_model(text.parent / "lm").next_words(["the", "dog"], 1)[0][0] == "barks"
 
 
-def test_training_ends_where_dev_no_longer_improves(text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_ends_where_dev_no_longer_improves(long_text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="asr")
     dev = tmp_path / "dev.txt"
     dev.write_text("barks the meows\n" * 5)  # gets less likely the more is learned
-    assert train_lstm(config_of(text, f"dev=[{dev}]", "lm.epochs=50", "lm.patience=3", "lm.validations=10")) == 0
+    assert train_lstm(config_of(long_text, f"dev=[{dev}]", "lm.epochs=50", "lm.patience=3", "lm.validations=10")) == 0
     log = (tmp_path / "lm" / "train.log").read_text()
     assert "no better weights in 3 validations" in log
     assert "epoch 9/50" not in log
@@ -378,18 +389,20 @@ def test_diverging_training_stops_with_advice(text: Path, monkeypatch: pytest.Mo
     assert not (text.parent / "lm").exists()
 
 
-def test_training_without_measuring_keeps_the_last_weights(text: Path) -> None:
-    assert train_lstm(config_of(text, "lm.held_out=0", "lm.samples=0")) == 0
-    assert yaml.safe_load((text.parent / "lm" / "config.yaml").read_text())["training"]["dev_perplexity"] is None
-    assert load_language_model(text.parent / "lm").next_words(["the", "dog"], 1)[0][0] == "barks"
+def test_training_without_measuring_keeps_the_last_weights(long_text: Path) -> None:
+    assert train_lstm(config_of(long_text, "lm.held_out=0", "lm.samples=0")) == 0
+    assert yaml.safe_load((long_text.parent / "lm" / "config.yaml").read_text())["training"]["dev_perplexity"] is None
+    assert load_language_model(long_text.parent / "lm").next_words(["the", "dog"], 1)[0][0] == "barks"
 
 
-def test_model_of_pieces(text: Path) -> None:
+def test_model_of_pieces(long_text: Path) -> None:
     assert (
-        train_lstm(config_of(text, "lm.unit=subword", "lm.vocabulary_size=34", "lm.epochs=4", "lm.lr=0.01", "lm.samples=12"))
+        train_lstm(
+            config_of(long_text, "lm.unit=subword", "lm.vocabulary_size=34", "lm.epochs=4", "lm.lr=0.01", "lm.samples=12")
+        )
         == 0
     )
-    model = load_language_model(text.parent / "lm")
+    model = load_language_model(long_text.parent / "lm")
     assert model.unit == "subword"
     assert any(word.startswith("▁") for word in model.words)
     words = model.next_words(["the"], 4)
@@ -518,6 +531,6 @@ def test_two_processes_learn_what_one_with_all_rows_does(text: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_training_on_a_gpu(text: Path) -> None:
-    assert train_lstm(config_of(text, "lm.accelerator=gpu", "lm.precision=bfloat16")) == 0
-    assert load_language_model(text.parent / "lm", "cuda").next_words(["the", "cow"], 1)[0][0] == "moos"
+def test_training_on_a_gpu(long_text: Path) -> None:
+    assert train_lstm(config_of(long_text, "lm.accelerator=gpu", "lm.precision=bfloat16")) == 0
+    assert load_language_model(long_text.parent / "lm", "cuda").next_words(["the", "cow"], 1)[0][0] == "moos"
