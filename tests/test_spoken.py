@@ -23,7 +23,7 @@ from asr import files
 from asr.audio import load_audio
 from asr.cli import main
 from asr.data.manifest import read_manifest
-from asr.data.spoken import Choice, _Sentences
+from asr.data.sentences import Sentences
 from asr.data.validate import read_synthesisers
 from asr.errors import ConfigError, TextError
 from asr.progress import Progress
@@ -189,7 +189,7 @@ def test_texts_without_anything_to_say(prepare: Prepare, tmp_path: Path, capsys:
 def test_a_block_without_speech_is_not_taken_for_the_whole_text(prepare: Prepare, tmp_path: Path) -> None:
     """Not even where the rest of the text is in hand by then, as it is the sooner the more processes speak."""
     texts = [sentence(index) for index in range(300)]
-    ordered = list(_Sentences(lambda: iter([*texts, *(f"unsayable {text}" for text in texts)]), Choice([""]), repeat=False))
+    ordered = list(Sentences(lambda: iter([*texts, *(f"unsayable {text}" for text in texts)]), (3, 45), seed=1, repeat=False))
     first = [text for text in ordered if text.startswith("unsayable")][:20]
     rest = [text for text in ordered[ordered.index(first[-1]) :] if not text.startswith("unsayable")][:25]
     (tmp_path / "text.txt").write_text("\n".join(first + rest))

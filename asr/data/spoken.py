@@ -8,19 +8,18 @@ with a record of what became of it; a block with a record is done.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import itertools
 import json
 import math
 import random
 import shutil
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from asr.data.hold_out import hold_out
+from asr.data.sentences import Sentences, as_said
 from asr.data.speaking import FORMATS, Speakers, Spoken, Take
 from asr.data.table import manifest_path
 from asr.data.validate import PartSummary, Utterance, write_part
@@ -30,13 +29,9 @@ from asr.progress import Progress
 from asr.speech import Synthesiser, make_synthesiser
 
 _BLOCK = 20  # utterances
-_AT_ONCE = 200_000  # sentences that are kept in memory
-_LETTERS = 20  # characters a word, more than any sentence has: what has more is no text
 _LEVELS_DB = (1.0, 14.0)
 _RECORD = "block.json"
 _MADE_BY = "made.json"
-_READ_ALIKE = frozenset(".,;:!?'\"-–—…()‘’“”«»„")  # punctuation that is never read aloud
-_ENDS = (".", "!", "?", "…")
 
 
 @dataclass(frozen=True)
@@ -150,7 +145,7 @@ def prepare_spoken(
     path = manifest_path(name, manifests)
     corpus = path.relative_to(manifests).as_posix().removesuffix(".jsonl.gz")
     voices = {voice: make_synthesiser(voice) for voice in choice.voices}
-    sentences = _Sentences(read, choice, repeat=amount is not None)
+    sentences = Sentences(read, choice.words, choice.seed, repeat=amount is not None)
     utterances: list[Utterance] = []
     refused: list[Spoken] = []
     with locked(out / corpus / ".lock", "speaking", "--name or --out"):
@@ -176,7 +171,7 @@ def _parts(utterances: list[Utterance], path: Path, dev_share: float) -> dict[Pa
 
 
 def _speak(
-    sentences: _Sentences,
+    sentences: Sentences,
     corpus: str,
     folder: Path,
     choice: Choice,
@@ -218,114 +213,14 @@ def _speak(
                     break
             if amount.reached(total_s, n_spoken):
                 break
-            if n_spoken == 0 and sentences.all_are_in(block.number):
+            if n_spoken == 0 and sentences.all_are_in((block.number + 1) * _BLOCK):
                 raise DataError(f"{corpus}: no sentence could be spoken in {choice.seconds[0]:g} to {choice.seconds[1]:g} s")
     if block is not None:
         _remove_unfinished(folder, block.number)
 
 
-class _Sentences:
-    """The sentences of a text that can be spoken, in the order of a hash.
-
-    Parameters
-    ----------
-    read, choice
-        As for :func:`prepare_spoken`.
-    repeat
-        Whether to begin again at the end.
-    """
-
-    def __init__(self, read: Callable[[], Iterator[str]], choice: Choice, *, repeat: bool) -> None:
-        self._read = read
-        self._choice = choice
-        self._repeat = repeat
-        self._counts: Counter[str] = Counter()
-        self._n_different = math.inf  # not known before the end is first reached
-        self._rounds = 0
-
-    def all_are_in(self, block: int) -> bool:
-        """Say whether each sentence is in a block of this number, or in one before."""
-        return (block + 1) * _BLOCK >= self._n_different
-
-    def __iter__(self) -> Iterator[str]:
-        """Yield each sentence once, or in rounds without end.
-
-        Raises
-        ------
-        DataError
-            There is none.
-        """
-        while self._rounds == 0 or self._repeat:
-            n_before = self._counts["spoken"]
-            for text in self._once():
-                self._counts["spoken"] += 1
-                yield text
-            if self._counts["spoken"] == n_before:
-                least, most = self._choice.words
-                raise DataError(
-                    f"no sentence of {least} to {most} words can be spoken" + "".join(f"; {t}" for t in self.left_out())
-                )
-            self._rounds += 1
-            self._n_different = min(self._n_different, self._counts["spoken"])
-
-    def left_out(self) -> list[str]:
-        """Return what was left out of the text, and why, one line for each reason."""
-        texts = {
-            "short": f"of less than {self._choice.words[0]} words",
-            "long": f"of more than {self._choice.words[1]} words, or {_LETTERS * self._choice.words[1]} characters",
-            "signs": "with digits or signs, which can be read in several ways",
-        }
-        return [f"left out: {self._counts[key]} sentences {text}" for key, text in texts.items() if self._counts[key]]
-
-    def _once(self) -> Iterator[str]:
-        after = b""
-        while True:
-            keyed = ((self._key(text), text) for text in self._usable())
-            smallest = heapq.nsmallest(_AT_ONCE, (pair for pair in keyed if pair[0] > after))
-            for key, text in smallest:
-                if key != after:  # else it is the same sentence
-                    after = key
-                    yield text
-            if len(smallest) < _AT_ONCE:
-                return
-
-    def _usable(self) -> Iterator[str]:
-        least, most = self._choice.words
-        for key in ("short", "long", "signs"):
-            self._counts[key] = 0
-        for line in self._read():
-            text = " ".join(line.split())
-            n_words = text.count(" ") + 1 if text else 0
-            if n_words == 0:
-                continue
-            if n_words < least:
-                self._counts["short"] += 1
-            elif n_words > most or len(text) > _LETTERS * most:
-                self._counts["long"] += 1
-            elif not _read_as_written(text):
-                self._counts["signs"] += 1
-            else:
-                yield text
-
-    def _key(self, text: str) -> bytes:
-        return hashlib.blake2b(text.encode(), digest_size=12, key=str(self._choice.seed).encode()[:64]).digest()
-
-
-def _read_as_written(text: str) -> bool:
-    """Whether a text holds words and punctuation alone, and of these none that is read aloud."""
-    if text.isascii() and text.replace(" ", "").isalpha():
-        return True
-    return all(c == " " or c in _READ_ALIKE or unicodedata.category(c)[0] in "LM" for c in text)
-
-
-def _said(text: str) -> str:
-    """Return a sentence as synthesisers take it: capitals alone would be spelled out, and a full stop makes the voice fall."""
-    text = text if any(c.islower() for c in text) else text.lower()
-    return text if text.rstrip("\"')”’»").endswith(_ENDS) else text + "."
-
-
 def _blocks(
-    sentences: _Sentences, corpus: str, folder: Path, choice: Choice, voices: dict[str, Synthesiser]
+    sentences: Sentences, corpus: str, folder: Path, choice: Choice, voices: dict[str, Synthesiser]
 ) -> Iterator[_Block]:
     stem, labels = corpus.replace("/", "-"), _labels(list(voices))
     texts = iter(sentences)
@@ -339,7 +234,7 @@ def _blocks(
             speaker = f"{labels[voice]}-{choice.seed}-{rng.randrange(choice.n_speakers):04d}"
             take = Take(
                 file="",
-                text=_said(text),
+                text=as_said(text),
                 voice=block.synthesiser.draw_voice(random.Random(speaker)),
                 level_db=round(rng.uniform(*_LEVELS_DB), 1),
                 seed=rng.getrandbits(48),
