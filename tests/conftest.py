@@ -16,6 +16,8 @@ from hypothesis import settings
 
 SAMPLE_RATE = 16000
 
+pytest_plugins = ("bad_input",)
+
 settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing about whether it is right
 settings.load_profile("untimed")
 
