@@ -20,33 +20,35 @@ def deferred() -> Iterator[None]:
     """Let signals wait until a library has returned; what they raise then takes the place of what the library made of it.
 
     No exception can pass through a C library: it would take a read that Ctrl-C ended for the end of the file. A second signal
-    does not wait, so that a read that hangs can be ended.
+    does not wait, nor does the first any longer, so that a read that hangs can be ended.
     """
     if threading.current_thread() is not threading.main_thread():  # others get no signals
         yield
         return
+    came: list[int] = []
     waiting: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
         waiting.append(number)
-        handler = handlers[number]
-        if len(waiting) > 1 and callable(handler):
-            handler(number, frame)
+        if len(came) > 1:
+            hand_on(frame)
 
-    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number, handler in handlers.items():
-        if callable(handler):
-            signal.signal(number, note)
+    def hand_on(frame: FrameType | None) -> None:
+        while waiting:
+            handlers[waiting[0]](waiting[0], frame)  # one that raises stays: a library may make something else of it
+            del waiting[0]
+
+    found = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers: dict[int, Any] = {number: handler for number, handler in found.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, note)
     try:
         yield
     finally:
         for number, handler in handlers.items():
-            if callable(handler):
-                signal.signal(number, handler)
-        for number in waiting:
-            handler = handlers[number]
-            if callable(handler):
-                handler(number, None)
+            signal.signal(number, handler)
+        hand_on(None)
 
 
 class Interruption:

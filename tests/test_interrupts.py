@@ -6,7 +6,8 @@ import io
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from test_audio import write_m4a
 
 from asr.audio import load_audio, probe_audio, stream_audio
 from asr.errors import AudioError
-from asr.interrupts import deferred
+from asr.interrupts import Interruption, deferred
 
 
 class Interrupted(io.BytesIO):
@@ -111,6 +112,45 @@ def test_handlers_are_called_once_and_stay() -> None:
         assert got == [signal.SIGTERM] * 2
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def swallowing() -> Iterator[None]:
+    """A library that makes an error of its own of what passes through it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise ValueError("the end of the file") from None
+
+
+@pytest.mark.parametrize("around", [nullcontext, swallowing])
+@pytest.mark.parametrize(
+    ("signals", "at_once"),
+    [
+        ((signal.SIGINT, signal.SIGTERM), False),
+        ((signal.SIGTERM, signal.SIGTERM), False),
+        ((signal.SIGTERM, signal.SIGINT), True),
+        ((signal.SIGINT, signal.SIGINT), True),
+        ((signal.SIGINT, signal.SIGTERM, signal.SIGINT), True),
+        ((signal.SIGINT,), False),
+    ],
+)
+def test_signals_within_one_call_are_what_they_are_outside_of_it(
+    around: Callable[[], AbstractContextManager[None]], signals: tuple[int, ...], at_once: bool
+) -> None:
+    """To save first where SIGTERM comes with SIGINT; the later ones do not wait for the library."""
+    interruption, reached = Interruption("batch"), list[str]()
+
+    def call() -> None:
+        with deferred(), around():
+            for number in signals:
+                os.kill(os.getpid(), number)
+            reached.append("end")
+
+    with pytest.raises(KeyboardInterrupt) if at_once else nullcontext(), interruption.watch():
+        call()
+    assert interruption.requested
+    assert reached == ([] if at_once else ["end"])
 
 
 def test_a_short_recording_is_guarded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

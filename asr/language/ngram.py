@@ -15,8 +15,6 @@ from asr.language.model import LanguageModel, SentenceScore
 from asr.language.units import UNKNOWN, Units, Words
 from asr.text import Normaliser
 
-"""KenLM's scores are logarithms to the base of 10; times this they are natural ones."""
-
 
 class NgramModel(LanguageModel):
     """An n-gram model.
