@@ -40,11 +40,12 @@ class TrainingDisplay(Callback):
         self.kind = ("bar" if sys.stderr.isatty() else "plain") if kind == "auto" else kind
         self.epochs = epochs
         self.epoch_batches = epoch_batches
-        self.bar = Progress("training", epochs * epoch_batches, "steps", in_logs=False)
+        self.bar: Progress | None = None
         self.steps_here = 0
         self.train_s = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.bar = Progress("training", self.epochs * self.epoch_batches, "steps", in_logs=False)  # its clock starts here
         self.bar.resume(trainer.global_step)
         self.start_epoch()  # an epoch that is resumed in its middle has no on_train_epoch_start
 
@@ -70,6 +71,7 @@ class TrainingDisplay(Callback):
             return
         epoch = f"epoch {trainer.current_epoch + 1}/{self.epochs}"
         if self.kind == "bar":
+            assert self.bar is not None
             self.bar.label = f"{epoch} {self.rate(trainer, pl_module)} {pl_module.training_line()}"  # the end may be cut
             self.bar.advance(1)
         elif now - self.shown > PLAIN_INTERVAL_S:
@@ -84,8 +86,13 @@ class TrainingDisplay(Callback):
         """Return how fast this epoch is trained, by all processes."""
         return module.rate.format(module.amount * trainer.world_size / max(1e-9, self.epoch_train_s))
 
+    def clear(self) -> None:
+        """Take the bar off the terminal."""
+        if self.bar is not None:
+            self.bar.clear()
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.bar.clear()
+        self.clear()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -99,7 +106,7 @@ class TrainingDisplay(Callback):
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.bar.clear()
+        self.clear()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self.bar.clear()
+        self.clear()
