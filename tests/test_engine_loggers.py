@@ -5,15 +5,23 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
-from beeps import small_config, write_beeps
+from beeps import assert_equal_weights, small_config, weights, write_beeps
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
 
-from asr.engine.loggers import IDS, METRICS, MetricsFile, build_loggers, check_loggers
+from asr.config import Config
+from asr.engine.loggers import IDS, METRICS, MetricsFile, build_loggers, check_loggers, logging_curves
+from asr.engine.saving import Checkpoints
 from asr.errors import ConfigError, DataError
 from asr.training import train
 
@@ -57,6 +65,124 @@ def test_a_resumed_run_has_the_curves_of_an_unbroken_one(corpus: Path, tmp_path:
     steps = list(values(tmp_path / "whole" / METRICS, "train/loss"))
     assert steps == list(range(len(steps)))
     assert not (tmp_path / "whole" / "tensorboard").exists()
+
+
+@pytest.mark.parametrize("ends", ["stopped", "killed"])
+def test_a_run_that_ends_in_the_middle_of_an_epoch_has_logged_each_step_of_its_checkpoint(
+    ends: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (*SHORT, "trainer.loggers=[csv,tensorboard]", "trainer.epochs=2", "trainer.checkpoint_minutes=0.0000001")
+    assert train(small_config(corpus, tmp_path / "whole", *settings)) == 0
+    broken = small_config(corpus, tmp_path / "broken", *settings)
+
+    class Killed(BaseException):
+        pass
+
+    write = Checkpoints.save_last
+
+    def save_last(self: Checkpoints, trainer: Trainer) -> None:
+        if trainer.global_step == 2 and ends == "stopped":
+            os.kill(os.getpid(), signal.SIGTERM)
+        write(self, trainer)
+        if trainer.global_step == 2 and ends == "killed":
+            raise Killed
+
+    monkeypatch.setattr(Checkpoints, "save_last", save_last)
+    if ends == "killed":
+        with pytest.raises(Killed):
+            train(broken)
+    else:
+        assert train(broken) == 130
+    monkeypatch.undo()
+    assert max(values(tmp_path / "broken" / METRICS, "train/loss")) == (1 if ends == "killed" else 2)
+    assert train(broken) == 0
+    assert_equal_weights(*(weights(small_config(corpus, tmp_path / name)) for name in ("whole", "broken")))
+    assert len(values(tmp_path / "whole" / METRICS, "train/loss")) > 3
+    for name in ("train/loss", "train/lr", "train/gradient_norm", "dev/loss"):
+        assert values(tmp_path / "broken" / METRICS, name) == values(tmp_path / "whole" / METRICS, name)
+
+
+def test_values_are_logged_every_so_many_steps(corpus: Path, tmp_path: Path) -> None:
+    settings = ("trainer.loggers=[csv]", "trainer.epochs=2", "trainer.log_every=3")
+    assert train(small_config(corpus, tmp_path, *SHORT, *settings)) == 0
+    steps = list(values(tmp_path / METRICS, "train/loss"))
+    assert steps[:2] == [2, 5]
+    assert all(step % 3 == 2 for step in steps)
+
+
+class Service:
+    """A service's log, as Lightning would open it."""
+
+    def __init__(self, name: str, opens: Callable[[], object] = lambda: None) -> None:
+        self.name, self.opens, self.hyperparams = name, opens, list[object]()
+
+    @property
+    def experiment(self) -> SimpleNamespace:
+        self.opens()
+        return SimpleNamespace(id=self.name)
+
+    @property
+    def run_id(self) -> str:
+        return self.name
+
+    def log_hyperparams(self, values: object) -> None:
+        self.hyperparams.append(values)
+
+
+class WandbLogger(Service):
+    pass
+
+
+class MLFlowLogger(Service):
+    pass
+
+
+def logged(folder: Path, *services: Any, resumed: bool) -> dict[str, str] | None:
+    """Start a run, and return the ids that are kept then."""
+    with logging_curves(services, folder, Config(), resumed=resumed):
+        return json.loads((folder / IDS).read_text()) if (folder / IDS).exists() else None
+
+
+def test_a_service_that_a_start_does_without_keeps_its_id(tmp_path: Path) -> None:
+    assert logged(tmp_path, WandbLogger("w1"), resumed=False) == {"wandb": "w1"}
+    assert logged(tmp_path, resumed=True) == {"wandb": "w1"}
+    assert logged(tmp_path, MLFlowLogger("m1"), resumed=True) == {"wandb": "w1", "mlflow": "m1"}
+    again, other = WandbLogger("w1"), WandbLogger("w2")
+    assert logged(tmp_path, again, resumed=True) == {"wandb": "w1", "mlflow": "m1"}
+    assert not again.hyperparams
+    assert logged(tmp_path, other, resumed=True) == {"wandb": "w2", "mlflow": "m1"}
+    assert len(other.hyperparams) == 1
+
+
+def test_a_new_run_does_not_go_on_in_the_logs_of_one_before_it_in_its_folder(tmp_path: Path) -> None:
+    assert logged(tmp_path, WandbLogger("w1"), MLFlowLogger("m1"), resumed=False) == {"wandb": "w1", "mlflow": "m1"}
+    assert logged(tmp_path, MLFlowLogger("m2"), resumed=False) == {"mlflow": "m2"}
+    assert logged(tmp_path, resumed=False) is None
+
+
+def test_a_log_that_was_open_before_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb, codes = SimpleNamespace(run=object()), list[int]()
+
+    def finish(exit_code: int) -> None:
+        codes.append(exit_code)
+        wandb.run = None
+
+    wandb.finish = finish
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    logged(tmp_path, resumed=False)
+    logged(tmp_path, WandbLogger("w1"), resumed=False)  # Lightning logs into the open one
+    assert not codes
+    wandb.run = None
+    logged(tmp_path, WandbLogger("w1", lambda: setattr(wandb, "run", object())), resumed=False)
+    assert codes == [0]
+    with (
+        pytest.raises(ValueError, match="training"),
+        logging_curves(
+            [cast("Logger", WandbLogger("w1", lambda: setattr(wandb, "run", object())))], tmp_path, Config(), resumed=False
+        ),
+    ):
+        raise ValueError("training")
+    assert codes == [0, 1]
 
 
 def test_none(corpus: Path, tmp_path: Path) -> None:

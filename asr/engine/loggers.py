@@ -21,10 +21,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from asr.errors import ConfigError, DataError, StorageError
-from asr.files import make_folder, replacing
+from asr.files import make_folder, replacing, write_json
 
 IDS = "loggers.json"
 """The ids by which services know the run, in its output folder."""
@@ -87,38 +88,57 @@ def build_loggers(folder: Path, name: str, kinds: Sequence[str], checkpoint: Map
 
 
 @contextmanager
-def logging_curves(loggers: Sequence[Logger], folder: Path, config: Any) -> Iterator[None]:
+def logging_curves(loggers: Sequence[Logger], folder: Path, config: Any, *, resumed: bool) -> Iterator[None]:
     """Open the logs of a run, and close those that a service would keep open; the settings are part of a service's new log.
+
+    Parameters
+    ----------
+    loggers
+        From :func:`build_loggers`.
+    folder, config
+        The run's.
+    resumed
+        Whether ids that are kept are those of this run: then those of services that it does without for now stay.
 
     Raises
     ------
     ConfigError
         A service cannot be reached, or refuses.
     """
-    ids: dict[str, str] = {}
+    ids = _kept_ids(folder / IDS) if resumed else {}
+    ours = any(_kind(logger) == "wandb" for logger in loggers) and _wandb_run() is None  # otherwise it is the caller's
     try:
         for logger in loggers:
-            ids |= _opened(logger, folder, config)
+            ids |= _opened(logger, ids, config)
         if ids:
-            with replacing(folder / IDS) as file:
-                file.write((json.dumps(ids, indent=2) + "\n").encode())
+            write_json(folder / IDS, ids)
+        else:
+            (folder / IDS).unlink(missing_ok=True)
         yield
     finally:
-        wandb = sys.modules.get("wandb")
-        if wandb is not None and wandb.run is not None:
-            wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
+        if ours and _wandb_run() is not None:
+            sys.modules["wandb"].finish(exit_code=int(sys.exc_info()[0] is not None))
 
 
-def _opened(logger: Logger, folder: Path, config: Any) -> Mapping[str, str]:
+def _wandb_run() -> Any:
+    """Return the log that is open at W&B in this process; there is at most one."""
+    wandb: Any = sys.modules.get("wandb")
+    return None if wandb is None else wandb.run
+
+
+def _kind(logger: Logger) -> str | None:
+    return {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}.get(type(logger).__name__)
+
+
+def _opened(logger: Logger, ids: Mapping[str, str], config: Any) -> Mapping[str, str]:
     """Open a log, and return the id by which its service knows it, where it has one."""
-    kind = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}.get(type(logger).__name__)
+    kind = _kind(logger)
     if kind is None:
         return {}
     given: Any = logger
-    known = _kept_ids(folder / IDS).get(kind)
     with _beginning(kind):
         found: str = given.experiment.id if kind == "wandb" else given.run_id
-        if found != known:
+        if found != ids.get(kind):
             given.log_hyperparams(asdict(config))
     return {kind: found}
 
@@ -180,6 +200,31 @@ def _mlflow(folder: Path, name: str, known: str | None) -> Logger:
 
 
 _SERVICES = {"wandb": _wandb, "mlflow": _mlflow}
+
+
+class StepValues(Callback):
+    """Logs what a batch has logged as it ends.
+
+    Lightning would do so after all callbacks, of which one may write a checkpoint that holds the step, and end the run.
+
+    Parameters
+    ----------
+    every
+        Steps between logged values.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.loggers or trainer.global_step % self.every:
+            return
+        values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+        for logger in trainer.loggers:
+            logger.log_metrics({**values, "epoch": trainer.current_epoch}, trainer.global_step - 1)
+            logger.save()
 
 
 class MetricsFile(Logger):

@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from asr.config_mapping import to_yaml
 from asr.engine.checkpoint import LAST
 from asr.engine.data import TrainingData
 from asr.engine.display import TrainingDisplay
-from asr.engine.loggers import build_loggers, logging_curves
+from asr.engine.loggers import StepValues, build_loggers, logging_curves
 from asr.engine.module import TrainingModule
 from asr.engine.processes import failure_of_another, failure_of_worker, lost_another, lost_worker
 from asr.engine.restoring import check_restorable
@@ -151,9 +151,14 @@ class Run:
             max_epochs=epochs,
             limit_val_batches=0 if record.dev is None else 1.0,
             num_sanity_val_steps=0,
-            log_every_n_steps=settings.log_every,
+            log_every_n_steps=0,  # StepValues does
             logger=self.loggers,
-            callbacks=[TrainingDisplay(settings.progress, epochs, data.epoch_batches), *callbacks, self.checkpoints],
+            callbacks=[
+                TrainingDisplay(settings.progress, epochs, data.epoch_batches),
+                *callbacks,
+                StepValues(settings.log_every),
+                self.checkpoints,
+            ],
             plugins=[CheckpointFiles(record)],
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -179,7 +184,7 @@ class Run:
             with replacing(self.folder / SETTINGS) as file:
                 file.write(to_yaml(self.config).encode())
         try:
-            with logging_curves(self.loggers, self.folder, self.config):
+            with self._logging():
                 self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.resume_from, weights_only=True)
         except Stopped:
             epoch = self.trainer.current_epoch + 1
@@ -198,6 +203,12 @@ class Run:
         if is_main():
             self.checkpoints.finish(self.module)
         return 0
+
+    def _logging(self) -> AbstractContextManager[None]:
+        """Open the logs, which are the main process's."""
+        if not is_main():
+            return nullcontext()
+        return logging_curves(self.loggers, self.folder, self.config, resumed=self.resume_from is not None)
 
     def _explained(self, error: Exception) -> AsrError | None:
         """Return what an error means, where it is not ours."""
