@@ -67,7 +67,7 @@ def test_both_texts_in_one_file(tmp_path: Path, row: dict[str, Any]) -> None:
     (tmp_path / "a.jsonl").write_text(jsonl([{**row, "speaker": "s", "n_best": [{"text": "a c"}, {"text": "a b"}]}]))
     texts = read_texts(tmp_path / "a.jsonl")
     assert (texts.by_id, texts.references) == ({"u": "a c"}, {"u": "a b"})
-    assert texts.attributes["u"] == {"speaker": "s", **({"duration_s": 2.5} if "duration" in row else {})}
+    assert texts.attributes["u"] == {"speaker": "s", **({"duration_s": 2.5, "audio": "/x/u.flac"} if "duration" in row else {})}
     assert texts.n_best["u"] == ("a c", "a b")
 
 

@@ -90,7 +90,8 @@ def test_command_prints_and_writes(package: Path, manifests: Path, tmp_path: Pat
     rows = [json.loads(line) for line in (out / "tiny-dev.jsonl").read_text().splitlines()]
     summary = json.loads((out / "tiny-dev.json").read_text())
     assert [row["id"] for row in rows] == ["u0", "u1", "u2", "u3", "u4"]
-    assert {"id", "reference", "hypothesis", "words", "characters", "duration_s", "snr_db", "log_score"} == rows[0].keys()
+    texts, known = {"id", "reference", "hypothesis"}, {"duration_s", "snr_db", "audio", "start_s"}
+    assert {*texts, *known, "words", "characters", "log_score"} == rows[0].keys()
     for letter in "SDIN":
         assert summary["wer"][letter] == sum(row["words"][letter] for row in rows)
         assert summary["cer"][letter] == sum(row["characters"][letter] for row in rows)

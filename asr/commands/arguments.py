@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from asr.commands.numbers import seconds, threads
+from asr.commands.numbers import file_path, seconds, threads
 from asr.config import MANIFESTS
+from asr.errors import ConfigError
 from asr.output import print_utf8
 from asr.package.shipped import DEFAULT, VARIABLE
 
@@ -94,3 +95,30 @@ def print_config(config: Any) -> int:
 
     print_utf8(to_yaml(config))
     return 0
+
+
+def add_report(parser: argparse.ArgumentParser, metavar: str, page: str) -> None:
+    """Declare the arguments of a report; :func:`check_report` looks at them."""
+    parser.add_argument(
+        "--report",
+        type=file_path,
+        metavar=metavar,
+        help=f"also write a page to look at and listen to, {page}: error rates, breakdowns, confused words, all utterances",
+    )
+    parser.add_argument(
+        "--embed-audio",
+        action="store_true",
+        help="have the sound in the report, as MP3 of 16 kHz, up to 4 hours; by default the report names the audio files",
+    )
+
+
+def check_report(args: argparse.Namespace) -> None:
+    """Refuse sound for a report that is not asked for.
+
+    Raises
+    ------
+    ConfigError
+        There is ``--embed-audio`` without ``--report``.
+    """
+    if args.embed_audio and not args.report:
+        raise ConfigError("--embed-audio: there is no report to have the sound in; name one with --report")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
-from asr.commands.arguments import add_details, add_normaliser
+from asr.commands.arguments import add_details, add_normaliser, add_report, check_report
 from asr.commands.numbers import file_path, per_cent, positive
-from asr.errors import Failure
+from asr.errors import LEFT_OUT, Failure
 from asr.output import say
 
 
@@ -39,22 +40,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fail-above", type=per_cent, metavar="PERCENT", help="exit with code 1 where a system's word error rate is above this"
     )
     parser.add_argument("-o", "--output", type=file_path, metavar="FILE", help="also write all figures as JSON")
+    add_report(parser, "PAGE", "PAGE.html")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score each system, and compare each two; 1 if a system's WER is above the limit."""
+    """Score each system, and compare each two; 1 if a WER is above the limit, 3 if the report lacks sound, 0 otherwise."""
+    check_report(args)
+
     from asr.files import check_output_file, write_json
     from asr.scoring.breakdown import break_down
     from asr.scoring.compare import compare
     from asr.scoring.normalisers import build_normaliser
     from asr.scoring.systems import read_systems
 
-    if args.output:
-        check_output_file(args.output)
+    for file in filter(None, (args.output, args.report)):
+        check_output_file(file)
     normaliser = build_normaliser(args.normaliser) if args.normaliser else None
     corpus = read_systems(args.systems, args.references, kind=args.format, normaliser=normaliser)
     comparison = compare(corpus.systems, corpus.speakers)
-    details = {one.name: break_down(one.score, one.alignments, corpus.attributes) for one in corpus.systems}
+    details = {
+        one.name: break_down(one.score, one.alignments, known)
+        for one, known in zip(corpus.systems, corpus.attributes, strict=True)
+    }
     print(comparison.markdown() if args.markdown else comparison.summary(args.top))
     if args.details:
         for name, found in details.items():
@@ -62,8 +69,23 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         by_name = {name: found.to_mapping() for name, found in details.items()}
         write_json(args.output, {**comparison.to_mapping(), "details": by_name})
+    n_silent = 0
+    if args.report:
+        from asr.scoring.report import Report
+
+        report = Report(
+            title=" and ".join(details),
+            systems=corpus.systems,
+            details=list(details.values()),
+            attributes=corpus.attributes,
+            differences=comparison.differences,
+            notes=list(filter(None, [corpus.systems[0].score.caution])),
+        )
+        n_silent = report.write(args.report, embed_audio=args.embed_audio, tell=partial(say, "compare"))
     limit = args.fail_above
     above = [one for one in corpus.systems if limit is not None and one.score.wer.is_above(limit)]
     for one in above:
         say("compare", f"{one.name}: {one.score.wer.phrase('WER')} is above --fail-above {limit:g}")
-    return Failure.exit_code if above else 0
+    if above:
+        return Failure.exit_code
+    return LEFT_OUT if n_silent else 0

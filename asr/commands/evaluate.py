@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from asr.commands.arguments import (
     add_batch_seconds,
@@ -10,7 +11,9 @@ from asr.commands.arguments import (
     add_device,
     add_manifests,
     add_normaliser,
+    add_report,
     add_threads,
+    check_report,
     use_threads,
 )
 from asr.commands.numbers import file_path, per_cent
@@ -46,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_normaliser(parser)
     add_details(parser)
+    add_report(parser, "DIR", "DIR/<manifest>.html")
     parser.add_argument(
         "--fail-above",
         type=per_cent,
@@ -60,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if not names:
         raise ConfigError("no manifest is named; expected at least one, such as librispeech/dev-clean")
     stems = manifest_stems(names)
+    check_report(args)
 
     from asr.data.manifest import read_manifest
     from asr.decoding import build_decoder
@@ -67,17 +72,23 @@ def run(args: argparse.Namespace) -> int:
     from asr.files import check_output_folder
     from asr.package.load import read_package
     from asr.progress import Progress
+    from asr.scoring.curves import read_curves
     from asr.scoring.diagram import write_calibration
     from asr.scoring.evaluation import evaluate
     from asr.scoring.normalisers import build_normaliser
+    from asr.scoring.report import check_embedded, evaluation_report
 
-    for folder in filter(None, (args.output, args.calibration)):
+    for folder in filter(None, (args.output, args.calibration, args.report)):
         check_output_folder(folder)
     normaliser = build_normaliser(args.normaliser) if args.normaliser else None
     corpora = {name: read_manifest(name, args.folder) for name in names}
+    if args.embed_audio:
+        for name, cuts in corpora.items():
+            check_embedded(name, sum(cut.duration for cut in cuts))
     use_threads(args.threads)
     package = read_package(find_model(args.model), args.device)
     config = with_overrides(package.config, given_overrides(args), args.hotwords)
+    curves = read_curves(package.folder.parent) if args.report else {}
     decoder = build_decoder(config.decoding, package.tokenizer, package.folder)
     n_left_out = 0
     above: list[str] = []
@@ -90,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
                 corpus=name,
                 checkpoint=package.checkpoint_hash,
                 batch_s=args.batch_seconds,
-                words=Calibration.configured(config.decoding) if args.calibration else None,
+                words=Calibration.configured(config.decoding) if args.calibration or args.report else None,
                 normaliser=normaliser,
                 on_progress=progress.advance,
             )
@@ -101,8 +112,12 @@ def run(args: argparse.Namespace) -> int:
             print(result.details().summary(), flush=True)
         if args.output:
             result.write(args.output, stems[name])
-        if result.calibration is not None:
+        if result.calibration is not None and args.calibration:
             write_calibration(result.calibration, args.calibration, stems[name], title=name)
+        if args.report:
+            report = evaluation_report(result, args.model, curves)
+            page = args.report / f"{stems[name]}.html"
+            n_left_out += report.write(page, embed_audio=args.embed_audio, tell=partial(say, "evaluate"))
         n_left_out += len(result.left_out)
         if args.fail_above is not None and result.score.wer.is_above(args.fail_above):
             above.append(f"{name}: {result.score.wer.phrase('WER')} is above --fail-above {args.fail_above:g}")

@@ -97,7 +97,7 @@ class AudioMemory:
 
 
 def _key(cut: Cut) -> str:
-    return f"{cut.id} {_plain_file(cut)} {cut.start} {cut.duration}"
+    return f"{cut.id} {plain_file(cut)} {cut.start} {cut.duration}"
 
 
 def read_cut(cut: Cut, sample_rate: int) -> np.ndarray:
@@ -109,7 +109,7 @@ def read_cut(cut: Cut, sample_rate: int) -> np.ndarray:
         It cannot be read; the message names the utterance and its file.
     """
     try:
-        path = _plain_file(cut)
+        path = plain_file(cut)
         if path is not None:
             whole = cut.start == 0 and abs(cut.duration - cut.recording.duration) < 1e-3
             return load_audio(path, sample_rate, offset_s=cut.start, duration_s=None if whole else cut.duration)
@@ -118,8 +118,8 @@ def read_cut(cut: Cut, sample_rate: int) -> np.ndarray:
         raise AudioError(f"utterance {cut.id}: {error}") from None
 
 
-def _plain_file(cut: Cut) -> str | None:
-    """Return the file of a cut that is a stretch of a whole recording, all channels together."""
+def plain_file(cut: Cut) -> str | None:
+    """Return the file of a cut that is a stretch of a recording as it lies there, all channels together; none of any other."""
     recording = getattr(cut, "recording", None)
     if recording is None or len(recording.sources) != 1 or recording.transforms or recording.sources[0].type != "file":
         return None

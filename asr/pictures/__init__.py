@@ -1,1 +1,1 @@
-"""Everything that asr draws, in one style: plain arrays become figures, and the page of ``asr inspect``."""
+"""Everything that asr draws, in one style: plain data become figures, the page of ``asr inspect`` and reports."""

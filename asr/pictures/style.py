@@ -30,3 +30,9 @@ SEQUENTIAL = ("#440154", "#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", 
 
 DIVERGING = ("#2166ac", "#67a9cf", "#d1e5f0", "#f7f7f7", "#fddbc7", "#ef8a62", "#b2182b")
 """Values on both sides of zero."""
+
+DARK_INK, DARK_SOFT, DARK_LINE, DARK_GROUND = "#e8ebf0", "#a3adbd", "#3a4252", "#14171f"
+"""The same on a screen that is dark."""
+
+DARK_SERIES = (SKY, "#f08a4b", "#3ecf9f", "#dd9cc0", AMBER, "#8fb8ff", DARK_INK)
+"""Colours of lines on a dark ground, in the order of :data:`SERIES`."""

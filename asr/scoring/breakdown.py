@@ -19,13 +19,14 @@ _MIN_BY_PART = 5  # utterances, below which a part says nothing
 _SHOWN, _WORST = 20, 10  # of more than so many groups, so many are printed
 
 _NAMED = ("speaker", "gender")
-_MEASURED: Mapping[str, str] = {
+LABELS: Mapping[str, str] = {
     "words": "words in the reference",
     "duration_s": "duration (s)",
     "words_per_s": "speaking rate (words/s)",
     "snr_db": "signal-to-noise ratio (dB, estimated)",
     "confidence": "mean confidence of the words",
 }
+"""What measured attributes are called."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Breakdown:
         """Return a line a group, those of an attribute under its name, and the most frequent confusions."""
         lines = []
         for attribute, rows in self._by_attribute().items():
-            lines.append(f"by {_MEASURED.get(attribute, attribute)}")
+            lines.append(f"by {LABELS.get(attribute, attribute)}")
             shown = rows if len(rows) <= _SHOWN else sorted(rows, key=lambda group: -group.wer.rate)[:_WORST]
             width = max(len(group.label) for group in shown)
             lines += [f"  {group.label:{width}}  {group.n_utterances:,} utterances  {group.wer.line('WER')}" for group in shown]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ import numpy as np
 
 from asr.data.manifest import transcript
 from asr.data.order import EvaluationBatches
-from asr.data.reading import read_cut
+from asr.data.reading import plain_file, read_cut
 from asr.decoding import Decoder, Hypothesis
 from asr.decoding.hypothesis import Word
 from asr.decoding.waveforms import align_waveforms, decode_waveforms
@@ -61,7 +62,8 @@ class Evaluation:
         What the score depends on.
     attributes
         By utterance id: ``speaker`` and ``gender`` where they are known, ``duration_s``, ``snr_db`` where it can be estimated,
-        and ``confidence``, the mean of the words', where it was asked for.
+        ``audio`` and ``start_s``, the file and where in it the utterance begins, where it is a stretch of one, and, where they
+        were asked for, ``confidence``, the mean of the words', and ``word_times_s``, where each word begins and ends.
     vocabulary
         Words that the decoder can write, where they are a closed list.
     oracle
@@ -88,9 +90,12 @@ class Evaluation:
 
     def summary(self) -> str:
         """Return the lines that ``asr evaluate`` prints."""
+        what = f"{self.corpus}: {len(self.hypotheses)} utterances, {self.audio_s / 3600:.3f} h"
+        return "\n".join([what, self.score.summary(), *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """Return the lines of the summary that follow the error rates."""
         lines = [
-            f"{self.corpus}: {len(self.hypotheses)} utterances, {self.audio_s / 3600:.3f} h",
-            self.score.summary(),
             *([f"best of the n best: {self.oracle.wer.line('WER')}"] if self.oracle else []),
             f"real-time factor {self.elapsed_s / self.audio_s:.4f} ({self.audio_s / self.elapsed_s:.1f} x real time)",
         ]
@@ -99,7 +104,7 @@ class Evaluation:
         if self.unknown:
             lines.append(f"references with characters the model cannot write: {len(self.unknown)} (scored as they are)")
         lines += [part.summary() for part in (self.calibration, self.times) if part is not None]
-        return "\n".join([*lines, f"signature {self.signature}"])
+        return [*lines, f"signature {self.signature}"]
 
     def to_mapping(self) -> dict[str, Any]:
         """Return what the summary file holds."""
@@ -247,8 +252,12 @@ def _attributes(cut: MonoCut, hypothesis: Hypothesis, snr_db: float | None) -> d
     named = {name: value for name, value in known if value}
     confidences = [word.confidence for word in hypothesis.words or () if word.confidence is not None]
     sure = {"confidence": round(float(np.mean(confidences)), 4)} if confidences else {}
+    times = [[round(word.start_s, 3), round(word.end_s, 3)] for word in hypothesis.words]
+    placed = {"word_times_s": times} if times else {}
+    file = plain_file(cut)
+    sound = {"audio": os.path.abspath(file), "start_s": round(cut.start, 3)} if file is not None else {}
     noise = {} if snr_db is None else {"snr_db": round(snr_db, 1)}
-    return {**named, "duration_s": round(cut.duration, 3), **noise, **sure}
+    return {**named, "duration_s": round(cut.duration, 3), **noise, **sure, **sound, **placed}
 
 
 def _oracle(

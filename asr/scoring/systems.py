@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from asr.scoring.score import score
 from asr.scoring.texts import Texts, read_texts
 from asr.scoring.timed import pair_by_time
 
+_OWN = ("confidence", "word_times_s")
+"""What a system says of its words, and not of the utterance."""
+
 
 @dataclass(frozen=True)
 class ScoredSystems:
@@ -24,16 +27,17 @@ class ScoredSystems:
     systems
         In the order in which they were given.
     attributes
-        What is known of an utterance, by its id.
+        Of each system, what is known of an utterance, by its id: what any of the files says of the utterance, and what the
+        system's own says of its words.
     """
 
     systems: tuple[System, ...]
-    attributes: Mapping[str, Mapping[str, Any]]
+    attributes: tuple[Mapping[str, Mapping[str, Any]], ...]
 
     @property
     def speakers(self) -> dict[str, str]:
         """Those that are known, by utterance id."""
-        return {name: known["speaker"] for name, known in self.attributes.items() if "speaker" in known}
+        return {name: known["speaker"] for name, known in self.attributes[0].items() if "speaker" in known}
 
 
 def read_systems(
@@ -70,20 +74,27 @@ def read_systems(
         _check_normalisers(files)
     apply = normaliser.apply if normaliser is not None else None
     systems: list[System] = []
-    attributes: dict[str, dict[str, Any]] = {}
+    shared: dict[str, dict[str, Any]] = {}
+    own: list[Mapping[str, Mapping[str, Any]]] = []
     order: Mapping[str, str] | None = None
     for name, file in zip(names or _names(paths), files, strict=True):
         wanted, heard, known = _pair(file, said)
         wanted = _like_the_first(order, wanted, file.path) if order is not None else wanted
         order = order or wanted
         for utterance, found in known.items():
-            attributes[utterance] = {**found, **attributes.get(utterance, {})}
-        speakers = {utterance: found["speaker"] for utterance, found in attributes.items() if "speaker" in found}
+            shared[utterance] = {**_without(found, _OWN), **shared.get(utterance, {})}
+        own.append(known)
+        speakers = {utterance: found["speaker"] for utterance, found in shared.items() if "speaker" in found}
         try:
             systems.append(System.of(name, score(wanted, heard, normalise=apply, speakers=speakers)))
         except DataError as error:
             raise DataError(f"{file.path}: {error}") from None
-    return ScoredSystems(tuple(systems), attributes)
+    attributes = [{name: {**known.get(name, {}), **found} for name, found in shared.items()} for known in own]
+    return ScoredSystems(tuple(systems), tuple(attributes))
+
+
+def _without(known: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in known.items() if name not in names}
 
 
 def _pair(file: Texts, said: Texts | None) -> tuple[Mapping[str, str], Mapping[str, str], Mapping[str, Mapping[str, Any]]]:

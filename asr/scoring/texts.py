@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,14 @@ _REFERENCES = ("reference", "ref", "ref_text")
 _HYPOTHESES = ("hypothesis", "hyp", "pred_text", "prediction")
 _TRN = re.compile(r"(?P<text>.*?)\((?P<id>[^()\s]+)\)\s*\Z", re.DOTALL)
 _ATTRIBUTES = ("speaker", "gender")
+_AUDIO = ("audio", "audio_filepath")
+_NUMBERS = {
+    "duration_s": ("duration_s", "duration"),
+    "snr_db": ("snr_db",),
+    "confidence": ("confidence",),
+    "start_s": ("start_s", "offset"),
+}
+_MAX_S = 1e9  # of any recording
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,8 @@ class Texts:
     references
         What was said, where the file holds it.
     attributes
-        Of an utterance, where the file holds them: ``speaker``, ``gender``, ``duration_s``, ``snr_db``, ``confidence``.
+        Of an utterance, where the file holds them: ``speaker``, ``gender``, ``duration_s``, ``snr_db``, ``confidence``; the
+        path of its ``audio`` and where in it it begins, ``start_s``; and ``word_times_s``, where each word begins and ends.
     n_best
         Further readings of an utterance, best first, where the file holds them.
     timed
@@ -194,7 +204,7 @@ def _from_rows(path: Path, rows: Iterator[tuple[str, dict[str, Any]]] | list[tup
         _add(texts, name, text, where)
         if reference is not None and (hypothesis is not None or "text" in row):
             references[name] = _cell(row, (reference,), where, "a reference")
-        attributes[name] = _attributes(row)
+        attributes[name] = _attributes(row, path.parent)
         if isinstance(readings := row.get("n_best"), list):
             n_best[name] = tuple(str(one["text"]) for one in readings if isinstance(one, dict) and "text" in one)
     if references and len(references) < len(texts):
@@ -215,15 +225,29 @@ def _cell(row: Mapping[str, Any], keys: tuple[str, ...], where: str, what: str) 
     return str(value)
 
 
-def _attributes(row: Mapping[str, Any]) -> dict[str, Any]:
+def _attributes(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {key: row[key] for key in _ATTRIBUTES if isinstance(row.get(key), str) and row[key]}
-    for name, keys in (("duration_s", ("duration_s", "duration")), ("snr_db", ("snr_db",)), ("confidence", ("confidence",))):
+    audio = next((row[key] for key in _AUDIO if isinstance(row.get(key), str) and row[key]), None)
+    found |= {"audio": str(folder / audio)} if audio is not None else {}
+    times = row.get("word_times_s")
+    found |= {"word_times_s": times} if _are_times(times) else {}
+    for name, keys in _NUMBERS.items():
         value = next((row[key] for key in keys if key in row), None)
         try:
-            found |= {name: float(value)} if value not in (None, "") and not isinstance(value, bool) else {}
-        except (TypeError, ValueError):
+            number = math.nan if value in (None, "") or isinstance(value, bool) else float(value)
+            found |= {name: number} if math.isfinite(number) else {}
+        except (TypeError, ValueError, OverflowError):
             continue  # another table's column of that name
     return found
+
+
+def _are_times(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(isinstance(time, int | float) and not isinstance(time, bool) and 0 <= time < _MAX_S for time in pair)
+        for pair in value
+    )
 
 
 def _normaliser_of(path: Path) -> str | None:
