@@ -13,13 +13,16 @@ from asr.errors import ConfigError
 from asr.output import print_utf8
 from asr.package.shipped import DEFAULT, VARIABLE
 
+MODEL = "folder of a model package, or a name that `asr models` lists"
+"""What names a model."""
+
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Declare the option that names a model, of those commands that have a default."""
     parser.add_argument(
         "--model",
         metavar="PATH",
-        help=f"folder of a model package, or a name that `asr models` lists (default: ${VARIABLE}, or else {DEFAULT})",
+        help=f"{MODEL} (default: ${VARIABLE}, or else {DEFAULT})",
     )
 
 

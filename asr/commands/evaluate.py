@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 
 from asr.commands.arguments import (
+    MODEL,
     add_batch_seconds,
     add_details,
     add_device,
@@ -17,16 +18,16 @@ from asr.commands.arguments import (
     use_threads,
 )
 from asr.commands.numbers import file_path, per_cent
-from asr.commands.overrides import add_decoding, add_hot_words, given_overrides, is_override, with_overrides
+from asr.commands.overrides import add_decoding, add_hot_words, given_manifests, given_overrides, with_overrides
 from asr.data.manifest import manifest_stems
-from asr.errors import LEFT_OUT, ConfigError, Failure
+from asr.errors import LEFT_OUT, Failure
 from asr.output import say
 from asr.package.shipped import find_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", metavar="MODEL", help="folder of a model package, or a name that `asr models` lists")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument(
         "manifests",
         nargs="+",
@@ -60,9 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score each manifest by itself; 1 if one's WER is above the limit, 3 if an utterance had to be left out, 0 otherwise."""
-    names = [item for item in args.manifests if not is_override(item)]
-    if not names:
-        raise ConfigError("no manifest is named; expected at least one, such as librispeech/dev-clean")
+    names = given_manifests(args)
     stems = manifest_stems(names)
     check_report(args)
 

@@ -167,7 +167,6 @@ def _model_and_words(args: argparse.Namespace) -> tuple[LanguageModel, list[str]
 
     model = load_language_model(args.model, args.device)
     words = model.normalise(args.text)
-    unknown = [word for word in words if model.unknown in map(model.index, model.units.split([word]))]
-    if unknown:
+    if unknown := model.unknown_words(words):
         say("lm", f"the model does not know: {' '.join(unknown)}")
     return model, words

@@ -28,6 +28,20 @@ def is_override(item: str) -> bool:
     return item.startswith(_OVERRIDE) and "=" in item
 
 
+def given_manifests(args: argparse.Namespace, purpose: str = "") -> list[str]:
+    """Return the names among which settings stand.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    names = [item for item in args.manifests if not is_override(item)]
+    if not names:
+        raise ConfigError(f"no manifest is named; expected at least one{purpose}, such as librispeech/dev-clean")
+    return names
+
+
 def given_overrides(args: argparse.Namespace) -> list[str]:
     """Return settings that stand among the manifests, and behind ``--decoding``."""
     return [*filter(is_override, args.manifests), *args.decoding]

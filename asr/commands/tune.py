@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from asr.commands.arguments import add_batch_seconds, add_device, add_manifests
+from asr.commands.arguments import MODEL, add_batch_seconds, add_device, add_manifests
 from asr.commands.numbers import file_path, gib, index, positive
-from asr.commands.overrides import add_decoding, given_overrides, is_override, with_overrides
-from asr.errors import INTERRUPTED, LEFT_OUT, ConfigError
+from asr.commands.overrides import add_decoding, given_manifests, given_overrides, with_overrides
+from asr.errors import INTERRUPTED, LEFT_OUT
 from asr.output import say
 from asr.package.shipped import find_model
 
@@ -17,11 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "example: asr tune runs/mini/package librispeech/dev-clean decoding.kind=beam_ngram decoding.lm=runs/lm/novels"
     )
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="folder of a model package, or a name that `asr models` lists; the settings are written into it",
-    )
+    parser.add_argument("model", metavar="MODEL", help=f"{MODEL}; the settings are written into it")
     parser.add_argument(
         "manifests",
         nargs="+",
@@ -68,9 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tune; 130 if the search was interrupted, 3 if an utterance had to be left out, 0 otherwise."""
-    names = [item for item in args.manifests if not is_override(item)]
-    if not names:
-        raise ConfigError("no manifest is named; expected at least one to tune on, such as librispeech/dev-clean")
+    names = given_manifests(args, " to tune on")
     from asr.data.manifest import read_manifest
     from asr.files import check_output_folder
     from asr.package.load import read_package

@@ -114,6 +114,10 @@ class LanguageModel(ABC):
         """Return the words of a text in the form that the model was trained on."""
         return (self.form.normalise(text) if self.form else text).split()
 
+    def unknown_words(self, words: Sequence[str]) -> list[str]:
+        """Return those of some normalised words that it does not know, or not all units of."""
+        return [word for word in words if self.unknown in map(self.index, self.units.split([word]))]
+
     @abstractmethod
     def score(self, sentences: Sequence[Sequence[str]]) -> list[SentenceScore]:
         """Score sentences, each a sequence of normalised words; several at once where that is faster."""
