@@ -187,7 +187,7 @@ def _of_system(error: OSError) -> AsrError | None:
     """Return what a user is told of an error of the system that nobody met before; None for a fault of ours."""
     import shutil
 
-    if isinstance(error, shutil.Error):  # of copying a folder; it names all files
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # of copying a folder; it names all files
         source, _, reason = error.args[0][-1]
         return StorageError(f"cannot copy {source}: {reason}; change its permissions, or free some space")
     place = f" {error.filename}" if error.filename else ""

@@ -341,7 +341,7 @@ def _explain_recursion(schema: Schema[Any], begin: list[str], recipes: dict[str,
     files |= {f"recipe/{name}": path for name, path in recipes.items()}
     circle = find_circle([*begin, *files], files)
     if not circle:
-        return ConfigError("files of the configuration build on themselves; look at the defaults in yours")
+        return ConfigError("files of the configuration are nested too deeply, or build on themselves; look at yours")
     if len(circle) == 2:
         return ConfigError(f"{circle[0]}: builds on itself; take that out of its defaults")
     way = ", which builds on ".join(map(str, circle[1:]))

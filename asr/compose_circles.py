@@ -35,7 +35,10 @@ def _bases(name: str, files: Mapping[str, Path]) -> Iterator[str]:
     """Yield what a file builds on; Hydra counts names from its folder, recipes may be named from that of all recipes."""
     import yaml
 
-    content = yaml.safe_load(files[name].read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(files[name].read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return  # what cannot be read builds on nothing; it is named where it is used
     defaults = content.get("defaults") if isinstance(content, dict) else None
     for entry in defaults if isinstance(defaults, list) else []:
         for base in _names(entry):

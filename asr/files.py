@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -86,6 +86,28 @@ def check_apart(target: Path, folder: Path) -> None:
     """
     if target.is_relative_to(folder) or folder.is_relative_to(target):
         raise ConfigError(f"{target}: one of it and the package {folder} lies in the other; choose another folder")
+
+
+def check_not_read(outputs: Iterable[Path], inputs: Iterable[str | Path]) -> None:
+    """Refuse to write where something is read, before any work is done.
+
+    Raises
+    ------
+    ConfigError
+        An output is an input, by whatever name.
+    """
+    read = {os.path.realpath(path) for path in inputs}
+    for path in outputs:
+        if os.path.realpath(path) in read:
+            raise ConfigError(f"{path}: is read here, and would be overwritten; write to another place")
+
+
+def foreign_entry(folder: Path, own: Collection[str]) -> str | None:
+    """Return the name of something in a folder that has none of these names; none where there is nothing else, or no folder."""
+    try:
+        return min((entry.name for entry in folder.iterdir() if entry.name not in own), default=None)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _check_plain(path: Path) -> None:

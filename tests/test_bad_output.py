@@ -153,6 +153,14 @@ def test_a_foreign_folder_in_the_package_s_place_is_found_before_training(tmp_pa
     assert content(tmp_path / "run") == {"package": None, "package/diary.txt": b"dear diary"}
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "result.json", "metrics.csv", "left-out.jsonl"])
+def test_files_of_others_in_the_output_folder_are_not_overwritten(name: str, tmp_path: Path, train: Run) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("dear diary")
+    assert_refused(train(), f"run: holds a {name} of its own, and no train.log of a run", "Choose another output")
+    assert content(tmp_path / "run") == {name: b"dear diary"}
+
+
 # Ctrl-C
 
 

@@ -323,6 +323,9 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "| two | 33.33 % [" in capsys.readouterr().out
     assert main(["compare", str(tmp_path / "none.jsonl")]) == 2
     assert main(["compare", files[0], "-o", str(tmp_path)]) == 2
+    assert main(["compare", *files, "-o", files[1]]) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert Path(files[1]).read_text().count("\n") == 3
 
 
 def test_what_evaluate_writes_is_what_compare_reads(package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -200,13 +200,15 @@ def test_fault_of_the_command_line_names_no_file() -> None:
             "recipes/b.yaml: builds on .*recipes/c/d.yaml, which builds on .*recipes/b.yaml; no file can",
         ),
         ({"model/mine": "[mine]"}, "model=mine", "model/mine.yaml: builds on itself"),
+        ({"model/mine": "[mine]", "augment/aa": "[", "augment/ab": "\xff"}, "model=mine", "model/mine.yaml: builds on itself"),
+        ({"model/mine": "[" * 3000 + "]" * 3000}, "model=mine", "nested too deeply, or build on themselves"),
     ],
 )
 def test_files_that_build_on_themselves(files: dict[str, str], chosen: str, said: str, tmp_path: Path) -> None:
     for name, defaults in files.items():
         path = tmp_path / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"defaults: {defaults}\n")
+        path.write_text(f"defaults: {defaults}\n", encoding="latin-1")
     with pytest.raises(ConfigError, match=said):
         compose([chosen], tmp_path)
 

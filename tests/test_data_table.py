@@ -111,6 +111,8 @@ def test_stretches_of_a_recording(folder: Path) -> None:
         ("t.csv", "path;text, as read;speaker\ntone.wav;one;x\n", "'path;text', 'as read;speaker', as.*--delimiter ';'"),
         ("t.csv", "audio,more;less\ntone.wav,one;x\n", "no column 'text'"),
         ("t.csv", "audio\ttext\ntone.wav\tone\n", "',' divides those of .csv; if .* --delimiter tab"),
+        ("t.csv", '"audio, wav",text\ntone.wav,one\n', r": has no column 'audio'. Did you mean audio, wav"),
+        ("t.tsv", "clip\tsentence (lower, plain, ascii)\ntone.wav\tone\n", r": has no column 'audio'"),
         ("t.tsv", "audio,text\ntone.wav,one\n", "--delimiter ','"),
         ("t.csv", "audoi,text\ntone.wav,one\n", r"no column 'audio'. Did you mean audoi\?.*--audio-column"),
         ("t.csv", "audio,transcript\ntone.wav,one\n", "no column 'text'.*'audio', 'transcript'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -109,6 +110,17 @@ def test_both_sides_may_be_brought_into_another_form(
     printed = capsys.readouterr().out
     assert "N=4" in printed
     assert "|normaliser:nfkc+lower+punctuation-remove+words-1.0|" in printed
+
+
+def test_the_manifest_that_is_read_is_not_overwritten(
+    package: Path, manifests: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = manifests / "tiny" / "dev.jsonl"
+    plain.write_bytes(gzip.decompress((manifests / "tiny" / "dev.jsonl.gz").read_bytes()))
+    before = plain.read_bytes()
+    assert main(["evaluate", str(package), str(plain), "-o", str(plain.parent)]) == 2
+    assert f"{plain}: is read here, and would be overwritten" in capsys.readouterr().err
+    assert plain.read_bytes() == before
 
 
 def test_other_readings_are_written_and_settings_take_two_forms(package: Path, manifests: Path, tmp_path: Path) -> None:

@@ -157,6 +157,16 @@ def test_a_second_process_does_not_train_in_the_same_folder(text: Path, monkeypa
     assert log.exists()
 
 
+def test_a_folder_of_other_things_is_not_worked_in(text: Path) -> None:
+    config = config_of(text)
+    working = Path(f"{config.output}.training")
+    working.mkdir()
+    (working / "notes.txt").write_text("dear diary")
+    with pytest.raises(ConfigError, match=r"lm\.training: holds notes\.txt, and no train\.log of a training"):
+        train_lstm(config)
+    assert (working / "notes.txt").read_text() == "dear diary"
+
+
 def test_second_interrupt_stops_at_once(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = signal.getsignal(signal.SIGINT)
 

@@ -107,12 +107,33 @@ def test_a_package_that_a_killed_process_moved_away_is_put_back(package: Path) -
     assert [path.name for path in package.parent.iterdir()] == ["package"]
 
 
-def test_other_folders_are_not_replaced(config: Config, model: SpeechModel, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "diary.txt").write_text("dear diary")
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"diary.txt": "dear diary"},
+        {"config.yaml": "a: 1"},  # a configuration of anything
+        {"config.yaml": "a: 1", "src/diary.txt": "dear diary"},
+        {"config.yaml": "name: run", "last.ckpt": "", "train.log": ""},  # a run
+        {"config.yaml": "format: 1\nkind: ngram", "README.md": "", "vocabulary.txt": ""},  # a language model
+    ],
+)
+def test_other_folders_are_not_replaced(config: Config, model: SpeechModel, tmp_path: Path, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_text(content)
     with pytest.raises(PackageError, match="not a model package"):
         write_package(tmp_path / "mine", config, model, build_tokenizer(config.tokens), "card")
-    assert (tmp_path / "mine" / "diary.txt").exists()
+    assert all((tmp_path / "mine" / name).read_text() == content for name, content in files.items())
+
+
+def test_a_package_with_something_of_the_user_s_is_not_replaced(config: Config, model: SpeechModel, package: Path) -> None:
+    (package / "diary.txt").write_text("dear diary")
+    with pytest.raises(PackageError, match=r"which holds diary\.txt"):
+        write_package(package, config, model, build_tokenizer(config.tokens), "card")
+    (package / "diary.txt").unlink()
+    (package / "config.yaml").write_text("damaged: [")
+    write_package(package, config, model, build_tokenizer(config.tokens), "card")
+    assert read_package(package).config.name == config.name
 
 
 def test_weights_that_are_no_numbers_are_not_written(config: Config, tmp_path: Path) -> None:

@@ -99,6 +99,24 @@ def test_sizes_that_stand_for_unknown(data_size: int, whole: bool) -> None:
     np.testing.assert_allclose(read(bytes(content)), VOICE, atol=1e-4)
 
 
+def test_silence_behind_a_false_size_is_not_walked_through() -> None:
+    """FFmpeg takes what follows the stated size for chunks, and zeros for empty ones of eight bytes."""
+    sound = np.concatenate([np.zeros(20_000, np.float32), VOICE])
+    content = bytearray(written(sound, "WAV"))
+    content[40:44] = struct.pack("<I", 1000)
+
+    class Counted(io.BytesIO):
+        n_seeks = 0
+
+        def seek(self, *arguments: int) -> int:
+            self.n_seeks += 1
+            return super().seek(*arguments)
+
+    stream = Counted(bytes(content))
+    np.testing.assert_allclose(load_audio(stream, SAMPLE_RATE), sound, atol=1e-4)
+    assert stream.n_seeks < 200
+
+
 def test_chunks_and_a_little_junk_behind_the_sound_of_a_wav_are_none() -> None:
     content = written(VOICE, "WAV")
     for behind in (b"LIST" + struct.pack("<I", 400) + b"INFO" + bytes(396), b"\xff\xfejunk" * 50):

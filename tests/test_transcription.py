@@ -21,7 +21,7 @@ from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.waveforms import decode_waveforms
 from asr.errors import AudioError, ConfigError
 from asr.package.load import read_package
-from asr.transcription.recogniser import _SETTING, Recogniser
+from asr.transcription.recogniser import _SETTING, Recogniser, _is_one
 from asr.transcription.recording import Recording
 from asr.transcription.transcript import Segment, Transcript
 from asr.transcription.windows import Window
@@ -139,6 +139,10 @@ class TestRecogniser:
     def test_one_recording_is_not_several(self, recogniser: Recogniser, one: Any) -> None:
         with pytest.raises(ConfigError, match=r"expected several recordings, got one .*; put it into a list"):
             list(recogniser.transcribe_many(one))
+
+    @pytest.mark.parametrize("several", [np.array(["one.wav", "two.wav"]), np.array([np.zeros(RATE), np.zeros(9)], object)])
+    def test_arrays_of_recordings_are_several(self, recogniser: Recogniser, several: Any) -> None:
+        assert not _is_one(several)
 
     def test_why_there_is_no_text(self, recogniser: Recogniser) -> None:
         def notices(waveform: np.ndarray) -> tuple[str, ...]:

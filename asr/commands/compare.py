@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Score each system, and compare each two; 1 if a WER is above the limit, 3 if the report lacks sound, 0 otherwise."""
     check_report(args)
 
-    from asr.files import check_output_file, write_json
+    from asr.files import check_not_read, check_output_file, write_json
     from asr.scoring.breakdown import break_down
     from asr.scoring.compare import compare
     from asr.scoring.normalisers import build_normaliser
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     for file in filter(None, (args.output, args.report)):
         check_output_file(file)
+        check_not_read([file], [*args.systems, *filter(None, [args.references])])
     normaliser = build_normaliser(args.normaliser) if args.normaliser else None
     corpus = read_systems(args.systems, args.references, kind=args.format, normaliser=normaliser)
     comparison = compare(corpus.systems, corpus.speakers)

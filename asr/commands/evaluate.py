@@ -65,10 +65,10 @@ def run(args: argparse.Namespace) -> int:
     stems = manifest_stems(names)
     check_report(args)
 
-    from asr.data.manifest import read_manifest
+    from asr.data.manifest import read_manifest, resolve
     from asr.decoding import build_decoder
     from asr.decoding.words.confidence import Calibration
-    from asr.files import check_output_folder
+    from asr.files import check_not_read, check_output_folder
     from asr.package.load import read_package
     from asr.progress import Progress
     from asr.scoring.curves import read_curves
@@ -79,6 +79,9 @@ def run(args: argparse.Namespace) -> int:
 
     for folder in filter(None, (args.output, args.calibration, args.report)):
         check_output_folder(folder)
+    if args.output:
+        written = [args.output / f"{stem}.jsonl" for stem in stems.values()]
+        check_not_read(written, [resolve(name, args.folder) for name in names])
     normaliser = build_normaliser(args.normaliser) if args.normaliser else None
     corpora = {name: read_manifest(name, args.folder) for name in names}
     if args.embed_audio:

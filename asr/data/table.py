@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -220,7 +221,8 @@ def _read_delimited(file: Path, delimiter: str, columns: Columns) -> Iterator[tu
     reader = csv.reader(io.StringIO(_read_text(file), newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        if other := _other_delimiter(header, delimiter, {columns.audio, columns.text}):
+        first = next(reader, [])
+        if other := _other_delimiter(header, first, delimiter, {columns.audio, columns.text}):
             found = f"one column, {header[0]!r}" if len(header) == 1 else f"the columns {', '.join(map(repr, header))}"
             raise DataError(
                 f"{file}: has {found}, as {delimiter!r} divides those of {file.suffix}; if {other!r} divides these, "
@@ -229,7 +231,7 @@ def _read_delimited(file: Path, delimiter: str, columns: Columns) -> Iterator[tu
         repeated = next((name for name in header if header.count(name) > 1), None)
         if repeated is not None:
             raise DataError(f"{file}: two columns are called {repeated!r}; give each a name of its own")
-        for row in reader:
+        for row in chain([first], reader):
             if not any(cell.strip() for cell in row):
                 continue
             if len(row) != len(header):
@@ -239,17 +241,22 @@ def _read_delimited(file: Path, delimiter: str, columns: Columns) -> Iterator[tu
         raise DataError(f"{file}, row {reader.line_num}: is malformed: {error}") from None
 
 
-def _other_delimiter(header: list[str], delimiter: str, wanted: set[str]) -> str:
-    """Return what seems to divide the columns of a header that lacks wanted ones; empty where nothing does."""
+def _other_delimiter(header: list[str], row: list[str], delimiter: str, wanted: set[str]) -> str:
+    """Return what seems to divide the columns of a header that lacks wanted ones, and of a row; empty where nothing does."""
     if not header or wanted.issubset(header):
         return ""
 
     def worth(names: list[str]) -> tuple[int, int]:
         return len(wanted.intersection(names)), len(names)
 
-    divided = {mark: [name.strip() for name in delimiter.join(header).split(mark)] for mark in _OTHER_DELIMITERS}
+    others = [mark for mark in _OTHER_DELIMITERS if mark != delimiter]
+    divided = {mark: [name.strip() for name in delimiter.join(header).split(mark)] for mark in others}
     mark = max(divided, key=lambda mark: worth(divided[mark]))
-    return mark if worth(divided[mark]) > worth(header) else ""
+    if len(header) == 1 or worth(divided[mark])[0] > worth(header)[0]:
+        return mark if worth(divided[mark]) > worth(header) else ""
+    # The name of a column may hold another mark: it is believed where it divides the row alike.
+    fits = len(divided[mark]) > len(header) != len(row) and len(delimiter.join(row).split(mark)) == len(divided[mark])
+    return mark if fits else ""
 
 
 def _check_columns(file: Path, columns: Columns, present: list[str]) -> Columns:

@@ -183,7 +183,7 @@ def open_link(file: GuardedFile, link: Link, reading: Reading) -> Iterator[Sound
     missing = f"is corrupt: something is missing at byte {link.hole}"
     if link.hole is not None and reading.lose is None:
         raise AudioError(f"{file.name}: {missing}")
-    part = file.part(link.start, link.end)
+    part = file.part(link.start, link.end, zeros_at=link.wrong_size)
     quiet = reading if link.hole is None else dataclasses.replace(reading, lose=lambda _: None)
     with open_container(part, why, quiet, ignore_length=link.length == "unknown") as container:
         yield container

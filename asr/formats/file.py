@@ -78,14 +78,26 @@ class GuardedFile:
         The stretch, in bytes; to the end of the file by default.
     endless
         Let the size be unknown to the library, which then has to look where the end is.
+    zeros_at
+        Where four bytes of the whole file are read as zeros: a size that is not true.
     """
 
-    def __init__(self, stream: BinaryIO, name: str, start: int = 0, end: int | None = None, *, endless: bool = False) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        name: str,
+        start: int = 0,
+        end: int | None = None,
+        *,
+        endless: bool = False,
+        zeros_at: int | None = None,
+    ) -> None:
         self.name = name
         self._stream = stream
         self._start = start
         self._end = end
         self._endless = endless
+        self._zeros_at = zeros_at
         self._place = 0  # in the whole file
         self._error: BaseException | None = None
 
@@ -98,9 +110,9 @@ class GuardedFile:
             return None
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
-    def part(self, start: int, end: int, *, endless: bool = False) -> GuardedFile:
+    def part(self, start: int, end: int, *, endless: bool = False, zeros_at: int | None = None) -> GuardedFile:
         """Return a stretch of a whole file, at its start."""
-        part = GuardedFile(self._stream, self.name, start, end, endless=endless)
+        part = GuardedFile(self._stream, self.name, start, end, endless=endless, zeros_at=zeros_at)
         part.seek(0)
         return part
 
@@ -115,6 +127,10 @@ class GuardedFile:
         except BaseException as error:  # a file object may be anybody's, and raise anything
             self._error = self._error or error
             return b""
+        if self._zeros_at is not None and self._place < self._zeros_at + 4 and self._zeros_at < self._place + len(content):
+            first, last = (max(0, place - self._place) for place in (self._zeros_at, self._zeros_at + 4))
+            last = min(last, len(content))
+            content = content[:first] + bytes(last - first) + content[last:]
         self._place += len(content)
         return content
 
@@ -214,7 +230,9 @@ def _opened_path(path: str | Path, name: str) -> BinaryIO:
     except FileNotFoundError:
         if address := _ADDRESS.search(name):  # in the folder of a table, and of the slashes a Path keeps one
             whole = f"{address['scheme']}:{'///' if address['scheme'] == 'file' else '//'}{address['rest']}"
-            raise AudioError(f"{whole}: is an address, expected a file; download it first, as by `curl -LO ADDRESS`") from None
+            raise AudioError(
+                f"{whole}: is an address, expected a file; download it first (with `curl -LO ADDRESS`, from http)"
+            ) from None
         raise AudioError(f"{name}: no such audio file") from None
     except (OSError, ValueError) as error:
         raise AudioError(f"{name}: cannot be opened: {getattr(error, 'strerror', None) or error}") from None

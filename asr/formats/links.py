@@ -43,12 +43,15 @@ class Link:
         reading to the end tells it.
     hole
         Where something is missing (byte), if that is known.
+    wrong_size
+        Where four bytes state a size that is not true, which leads astray.
     """
 
     start: int
     end: int
     length: Literal["stated", "counted", "unknown"] = "stated"
     hole: int | None = None
+    wrong_size: int | None = None
 
 
 _Found = tuple[Link, int | None]
@@ -154,7 +157,7 @@ def _wav(file: GuardedFile, start: int, size: int) -> _Found:
         return Link(start, size), None
     # A true header may be followed by junk, but not by more of it than there is sound.
     believed = abs(riff_end - data_end) <= 1 and size - data_end <= data_size
-    return Link(start, size, "stated" if believed else "unknown"), None
+    return (Link(start, size) if believed else Link(start, size, "unknown", wrong_size=data - 4)), None
 
 
 def _is_wav(head: bytes) -> bool:

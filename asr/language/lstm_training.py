@@ -14,8 +14,9 @@ import torch
 from asr.engine.checkpoint import LAST
 from asr.engine.resume import ENGINE_FREE, Terms, find_checkpoint
 from asr.engine.run import LOG, Run, choose_precision, is_main, local_rank, logging_to, set_up_torch
+from asr.errors import ConfigError
 from asr.file_names import CONFIG_NAME
-from asr.files import locked, remove_folder, replacing_folder, tidy
+from asr.files import foreign_entry, locked, remove_folder, replacing_folder, tidy
 from asr.language.config import LstmTraining, NormaliserConfig
 from asr.language.lstm import LstmModel, LstmNetwork
 from asr.language.lstm_module import LstmModule
@@ -23,7 +24,7 @@ from asr.language.lstm_package import write_lstm
 from asr.language.lstm_text import TrainingText, read_training_text
 from asr.language.lstm_windows import TextData
 from asr.language.memory import peak_memory_gib
-from asr.language.package import check_replaceable, load_language_model
+from asr.language.package import LOG_NAME, check_replaceable, load_language_model
 from asr.option import leaves
 from asr.untrusted import read_yaml
 
@@ -97,7 +98,7 @@ def train_lstm(config: LstmTraining) -> int:
             logger.info(f"done in {used}: {best}; language model package {config.output}")
         with replacing_folder(folder) as place:
             shutil.copytree(working / _PACKAGE, place, dirs_exist_ok=True)
-            shutil.copyfile(working / LOG, place / LOG)
+            shutil.copyfile(working / LOG, place / LOG_NAME)
         remove_folder(working)
     return 0
 
@@ -152,6 +153,11 @@ class LstmPackage:
 def _working_folder(folder: Path) -> Iterator[Path]:
     """Give the folder to work in, to one run; where an error leaves nothing in it to go on from, it goes again."""
     working = folder.parent / f"{folder.name}{WORKING}"
+    if is_main() and not (working / LOG).exists() and (foreign := foreign_entry(working, ())) is not None:
+        raise ConfigError(
+            f"{working}: holds {foreign}, and no {LOG} of a training; the work on {folder.name} is done there. Move it away, "
+            "or choose another output"
+        )
     with locked(working / LOG) if is_main() else nullcontext():
         try:
             yield working

@@ -19,8 +19,8 @@ from typing import Any
 import yaml
 
 from asr.errors import ConfigError, PackageError
-from asr.file_names import CONFIG_NAME, WEIGHTS_NAME
-from asr.files import replacing_folder
+from asr.file_names import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
+from asr.files import foreign_entry, replacing_folder
 from asr.language.kenlm import check_file, read_header
 from asr.language.model import LanguageModel
 from asr.language.ngram import NgramModel, file_hash, load_kenlm
@@ -34,6 +34,8 @@ from asr.version import __version__
 
 FORMAT = 1
 NGRAM_NAMES = {"binary": "ngram.bin", "arpa": "ngram.arpa"}
+LOG_NAME = "train.log"
+_ENTRIES = frozenset({CONFIG_NAME, CARD_NAME, *NGRAM_NAMES.values(), WEIGHTS_NAME, VOCABULARY_NAME, TOKENIZER_NAME, LOG_NAME})
 _KENLM_SUFFIXES = (".arpa", ".arpa.gz", ".bin", ".binary", ".mmap", ".klm")
 _KEYS = {"format", "kind", "unit", "file", "sha256", "tokens", "model", "training"}
 
@@ -62,9 +64,11 @@ def check_replaceable(folder: Path) -> None:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if is_language_package(folder):
+    foreign = foreign_entry(folder, _ENTRIES)
+    if foreign is None and is_language_package(folder):
         return
-    raise ConfigError(f"{folder} exists and is not a language model package; remove it or choose another output")
+    what = f", which holds {foreign}" if foreign is not None else ""
+    raise ConfigError(f"{folder} exists and is not a language model package{what}; remove it or choose another output")
 
 
 def write_config(

@@ -20,7 +20,11 @@ from asr.version import __version__
 
 FORMAT = 1
 LANGUAGE_NAME = "language"
+TUNING_NAME = "tuning"
 _PARTS = (CONFIG_NAME, WEIGHTS_NAME, TOKENIZER_NAME)
+ENTRIES = frozenset({*_PARTS, CARD_NAME, LANGUAGE_NAME, TUNING_NAME})
+"""Of a package's folder: what asr writes into it."""
+
 SECTIONS = ("tokens", "frontend", "model", "decoding")
 
 

@@ -15,13 +15,15 @@ import yaml
 from asr.config import Config, DecodingConfig
 from asr.errors import PackageError
 from asr.file_names import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
-from asr.files import check_apart, make_folder, replacing_folder
+from asr.files import check_apart, foreign_entry, make_folder, replacing_folder
 from asr.language.lstm_package import compress_lstm
 from asr.model.acoustic import SpeechModel
 from asr.model.storage import check_finite, compressed, plain_weights
 from asr.package.load import read_package
-from asr.package.parts import FORMAT, LANGUAGE_NAME, SECTIONS, find_part
+from asr.package.parts import ENTRIES, FORMAT, LANGUAGE_NAME, SECTIONS, find_part
+from asr.text import FILE_NAME as TOKENIZER_NAME
 from asr.text import Tokenizer
+from asr.untrusted import read_yaml
 from asr.version import __version__
 
 
@@ -113,8 +115,12 @@ def check_replaceable(folder: Path) -> None:
     PackageError
         The folder holds something else, or is a file.
     """
-    if folder.exists() and not _may_replace(folder):
-        raise PackageError(f"{folder} exists and is not a model package; remove it or choose another folder")
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if folder.is_dir() and (foreign := foreign_entry(folder, ENTRIES)) is None and _looks_like_a_package(folder):
+        return
+    what = f", which holds {foreign}" if folder.is_dir() and foreign else ""
+    raise PackageError(f"{folder} exists and is not a model package{what}; remove it or choose another folder")
 
 
 def update_package(
@@ -220,8 +226,15 @@ def _put(path: Path, content: Path | bytes) -> None:
         shutil.copyfile(content, path)
 
 
-def _may_replace(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / CONFIG_NAME).is_file() or not any(folder.iterdir()))
+def _looks_like_a_package(folder: Path) -> bool:
+    """Say whether it has a package's configuration, as no run and no language model has, or its weights and tokenizer."""
+    if (folder / WEIGHTS_NAME).is_file() and (folder / TOKENIZER_NAME).is_file():
+        return True
+    try:
+        found = read_yaml(folder / CONFIG_NAME)
+    except (OSError, PackageError):
+        return False
+    return isinstance(found, dict) and {"format", *SECTIONS} <= found.keys()
 
 
 def _config_yaml(config: Config, facts: Mapping[str, Any]) -> str:

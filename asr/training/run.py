@@ -16,8 +16,8 @@ from asr.data.batches import evaluation_loader, longest_batch
 from asr.data.manifest import read_manifest, transcript
 from asr.engine.checkpoint import LAST
 from asr.engine.display import show_time
-from asr.engine.loggers import check_loggers
-from asr.engine.resume import find_checkpoint
+from asr.engine.loggers import IDS, METRICS, check_loggers
+from asr.engine.resume import SETTINGS, find_checkpoint
 from asr.engine.run import LOG, Run, choose_precision, is_main, logging_to, set_up_torch, uses_gpu
 from asr.engine.saving import Checkpoints
 from asr.errors import ConfigError
@@ -43,6 +43,9 @@ logger = logging.getLogger(__name__)
 PACKAGE = "package"
 RESULT = "result.json"
 """What a complete run has reached, in its output folder."""
+
+LEFT_OUT_NAME = "left-out.jsonl"
+"""Utterances that cannot be trained on, there."""
 
 
 def train(config: Config) -> int:
@@ -76,6 +79,7 @@ def train(config: Config) -> int:
     check_output_folder(folder)
     tidy(folder)
     check_replaceable(folder / PACKAGE)
+    _check_own(folder)
     with locked(folder / LOG) if is_main() else nullcontext(), logging_to(folder / LOG):
         cuts = read_manifest(config.corpus.train, config.corpus.manifests)
         checkpoint = find_checkpoint(folder, config, TERMS)
@@ -86,7 +90,7 @@ def train(config: Config) -> int:
         sized = SpeechModel(config.frontend, config.model, len(tokenizer))
         if dev is not None:
             name_unfit(dev, config, tokenizer, sized)
-        report = folder / "left-out.jsonl" if is_main() else None
+        report = folder / LEFT_OUT_NAME if is_main() else None
         trainable = leave_out_untrainable(cuts, config, tokenizer, sized, report)
         data = SpeechData(trainable, dev, config, on_gpu=uses_gpu(config.trainer))
         module = SpeechModule(config, tokenizer, total_steps=data.epoch_batches * config.trainer.epochs)
@@ -113,6 +117,17 @@ def train(config: Config) -> int:
         best = "last weights" if facts["dev_wer"] is None else f"dev WER {facts['dev_wer']:.2%} in epoch {facts['best_epoch']}"
         logger.info(f"done in {show_time(time.monotonic() - start)}: {best}; model package {folder / PACKAGE}")
         return 0
+
+
+def _check_own(folder: Path) -> None:
+    """Refuse a folder with files of the names that a run writes, which no run has written: there is no log of one."""
+    if not is_main() or (folder / LOG).exists() or (folder / LAST).exists():
+        return
+    foreign = next((name for name in (SETTINGS, RESULT, METRICS, IDS, LEFT_OUT_NAME) if (folder / name).exists()), None)
+    if foreign is not None:
+        raise ConfigError(
+            f"{folder}: holds a {foreign} of its own, and no {LOG} of a run; training would overwrite it. Choose another output"
+        )
 
 
 def prepare_tokenizer(

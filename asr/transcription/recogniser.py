@@ -388,8 +388,8 @@ def _is_one(sources: Any) -> bool:
     """Say whether what should be several recordings is one: its letters, lines or samples would each be taken for one."""
     if isinstance(sources, (str, os.PathLike, Mapping, *_BYTES)) or hasattr(sources, "read"):
         return True
-    if hasattr(sources, "ndim"):
-        return bool(sources.ndim < 2)
+    if hasattr(sources, "ndim"):  # an array of samples, and not of paths or waveforms; PyTorch's types have no kind
+        return bool(sources.ndim == 0 or (sources.ndim == 1 and getattr(sources.dtype, "kind", "f") in "biufc"))
     return isinstance(sources, Sequence) and any(isinstance(source, Real) for source in sources)
 
 

@@ -18,14 +18,14 @@ from asr.files import replacing
 from asr.output import to_json
 from asr.package.card import add_tuning
 from asr.package.load import ModelPackage, weights_hash
-from asr.package.parts import read_card, read_config
+from asr.package.parts import TUNING_NAME, read_card, read_config
 from asr.package.save import self_contained, update_package
 from asr.tuning.picture import draw
 from asr.tuning.run import Tuned
 from asr.tuning.summary import title
 from asr.tuning.tuner import Tuning
 
-FOLDER = "tuning"
+FOLDER = TUNING_NAME
 LOG_NAME = "tuning.jsonl"
 PICTURE_NAME = "tuning.png"
 
