@@ -276,6 +276,27 @@ def test_a_lack_of_memory_is_not_blamed_on_the_checkpoint(
         train(again(MORE))
 
 
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("asr.training.module.SpeechModule.on_fit_start", RuntimeError("CUDA error: all CUDA-capable devices are busy")),
+        ("asr.training.module.SpeechModule.on_fit_start", RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED")),
+        ("asr.engine.saving.Checkpoints.on_train_start", ValueError("of ours")),
+        ("asr.training.module.SpeechModule.load_state_dict", torch.AcceleratorError("CUDA error: unspecified launch failure")),
+    ],
+)
+def test_what_fails_before_the_first_step_is_not_blamed_on_the_checkpoint(
+    again: Callable[..., Config], where: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **settings: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(where, fail)
+    with pytest.raises(type(error)) as caught:
+        train(again(MORE))
+    assert caught.value is error
+
+
 def test_weights_that_are_no_numbers_are_not_blamed_on_the_learning_rate(
     again: Callable[..., Config], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

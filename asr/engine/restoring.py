@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
+from lightning.pytorch.trainer.connectors import checkpoint_connector
 
 from asr.engine.checkpoint import check_like, load_optimiser
 from asr.engine.module import TrainingModule
@@ -28,6 +32,17 @@ def check_restorable(path: Path, checkpoint: Mapping[str, Any], module: Training
             raise
         reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
         raise DataError(f"{path}: cannot be gone on from: {reason}. {terms.anew}") from None
+
+
+def misfit(error: Exception) -> bool:
+    """Say whether an error means that a checkpoint does not fit: Lightning was giving its parts to those who take them up.
+
+    Others that come before the first step have causes elsewhere: the GPU may be busy, or a log's folder be a file.
+    """
+    if lacks_memory(error) or isinstance(error, torch.AcceleratorError):
+        return False
+    modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return checkpoint_connector.__name__ in modules
 
 
 def _check_weights(found: Mapping[str, Any], module: TrainingModule) -> None:

@@ -22,10 +22,10 @@ from asr.engine.display import TrainingDisplay
 from asr.engine.loggers import StepValues, build_loggers, logging_curves
 from asr.engine.module import TrainingModule
 from asr.engine.processes import failure_of_another, failure_of_worker, lost_another, lost_worker
-from asr.engine.restoring import check_restorable
+from asr.engine.restoring import check_restorable, misfit
 from asr.engine.resume import SETTINGS, RunRecord, Terms, check_same_run
 from asr.engine.saving import CheckpointFiles, Checkpoints, Package, Settled, Stopped
-from asr.errors import INTERRUPTED, AsrError, ConfigError, DataError, lacks_memory
+from asr.errors import INTERRUPTED, AsrError, ConfigError, DataError
 from asr.files import replacing
 from asr.model.device import has_bfloat16
 from asr.output import showing_messages
@@ -217,7 +217,7 @@ class Run:
                 return failure_of_another(self.trainer)
             if lost_worker(error):
                 return failure_of_worker(error)
-        if self.resume_from is None or self.checkpoints.began or lacks_memory(error):
+        if self.resume_from is None or self.checkpoints.began or not misfit(error):
             return None
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return DataError(f"{self.resume_from}: cannot be gone on from ({reason}). {self.terms.anew}")
