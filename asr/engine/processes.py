@@ -33,12 +33,29 @@ def lost_another(error: RuntimeError) -> bool:
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
-def failure_of_another(trainer: Trainer) -> Failure:
-    """Return the error to end with after another process was lost: that one has said what was wrong.
+def failure_of_another(trainer: Trainer, error: RuntimeError, *, began: bool) -> Failure:
+    """Return the error to end with after another process was lost, or was not found.
 
     Its exit code is that of the other process, where this one started it.
+
+    Parameters
+    ----------
+    trainer
+        Of this process.
+    error
+        What told it.
+    began
+        Whether training had begun, and so all processes were there: then another has said what was wrong. Before, and where the
+        error is of the network, it may be what is wrong itself.
     """
     failure = Failure(f"process {trainer.global_rank} of the run stops, because another one ended; see its message, if any")
+    if not began or isinstance(error, (torch.distributed.DistNetworkError, torch.distributed.DistStoreError)):
+        failure = Failure(
+            f"process {trainer.global_rank} of the run cannot work with the others ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300]}). Where another one has said what was wrong, mend that; otherwise make sure "
+            "that the processes can reach one another: MASTER_ADDR and MASTER_PORT, where they are set, have to be this "
+            "machine's and free"
+        )
     started: list[subprocess.Popen[Any]] = getattr(trainer.strategy.launcher, "procs", [])
     for process in started:
         try:

@@ -214,7 +214,7 @@ class Run:
         """Return what an error means, where it is not ours."""
         if isinstance(error, RuntimeError):
             if self.trainer.world_size > 1 and lost_another(error):
-                return failure_of_another(self.trainer)
+                return failure_of_another(self.trainer, error, began=self.checkpoints.began)
             if lost_worker(error):
                 return failure_of_worker(error)
         if self.resume_from is None or self.checkpoints.began or not misfit(error):

@@ -1,0 +1,40 @@
+"""What is said where a process of a run can no longer work with the others."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from torch.distributed import DistBackendError, DistNetworkError, DistStoreError
+
+from asr.engine.processes import failure_of_another, lost_another
+
+ANOTHER_ENDED = "process 1 of the run stops, because another one ended; see its message, if any"
+
+
+@pytest.mark.parametrize(
+    ("error", "began", "says_so"),
+    [
+        (RuntimeError("[gloo/transport/tcp/pair.cc:533] Connection closed by peer"), True, False),
+        (DistBackendError("NCCL error: remote process exited"), True, False),
+        (DistBackendError("NCCL error: invalid usage:\n two processes have one GPU"), False, True),
+        (RuntimeError("[gloo/transport/tcp/device.cc:84] unable to resolve hostname"), False, True),
+        (DistNetworkError("The server socket has failed to listen: address already in use"), False, True),
+        (DistNetworkError("The client socket has timed out"), True, True),
+        (DistStoreError("wait timeout after 10000ms"), True, True),
+    ],
+)
+def test_the_cause_is_shown_where_no_other_process_can_have_said_it(error: RuntimeError, began: bool, says_so: bool) -> None:
+    trainer: Any = SimpleNamespace(global_rank=1, strategy=SimpleNamespace(launcher=None))
+    assert lost_another(error)
+    message = str(failure_of_another(trainer, error, began=began))
+    assert (message == ANOTHER_ENDED) is not says_so
+    assert (" ".join(str(error).split()) in message) is says_so
+    assert ("MASTER_PORT" in message) is says_so
+
+
+def test_the_exit_code_is_that_of_the_process_that_ended() -> None:
+    ended = SimpleNamespace(wait=lambda seconds: 2)
+    trainer: Any = SimpleNamespace(global_rank=0, strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[ended])))
+    assert failure_of_another(trainer, RuntimeError("gloo"), began=True).exit_code == 2
