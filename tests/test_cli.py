@@ -182,9 +182,13 @@ def test_commands_are_those_of_the_folder() -> None:
     assert {path.stem for path in folder.glob("*.py")} - shared == set(cli.COMMANDS)
 
 
-@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+ACTIONS = [f"prepare {corpus}" for corpus in ("librispeech", "synthetic", "spoken", "table", "kaldi")]
+ACTIONS += [f"lm {action}" for action in ("train", "score", "predict", "sample")]
+
+
+@pytest.mark.parametrize("name", [*sorted(cli.COMMANDS), *ACTIONS])
 def test_help_of_a_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([name, "--help"]) == 0
+    assert cli.main([*name.split(), "--help"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"usage: asr {name}")
     assert len(text) > 200
@@ -227,6 +231,20 @@ def test_train_prints_what_it_composed(capsys: pytest.CaptureFixture[str]) -> No
     text = capsys.readouterr().out
     assert "epochs: 77" in text
     assert "name: digits" in text
+
+
+def test_lm_train_help_shows_what_can_be_set_own_files_included(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "lm").mkdir()
+    (tmp_path / "lm" / "mine.yaml").write_text("hidden_size: 7\n")
+    assert cli.main(["lm", "train", "--config-dir", str(tmp_path), "--help"]) == 0
+    text = capsys.readouterr().out
+    for word in ("KEY=VALUE", "--print-config", "lm.hidden_size=", "ngram", "mine"):
+        assert word in text
+
+
+def test_lm_train_prints_what_it_composed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["lm", "train", "lm=lstm", "--print-config", "lm.hidden_size=77"]) == 0
+    assert "hidden_size: 77" in capsys.readouterr().out
 
 
 def test_train_help_shows_what_can_be_set_own_files_included(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
