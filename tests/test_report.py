@@ -230,7 +230,7 @@ def test_curves_of_a_run(tmp_path: Path) -> None:
 
     rows = ["step,name,value", "1,dev/wer,0.5", "2,dev/wer,0.4", "2,dev/wer,0.3", "3,dev/wer,nan", "x", "1,train/lr,0.1"]
     (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
-    assert read_curves(tmp_path) == {"wer": {"dev": [(1, 0.5), (2, 0.3)]}}
+    assert read_curves(tmp_path) == {"WER": {"dev": [(1, 0.5), (2, 0.3)]}}
 
 
 @pytest.mark.parametrize("size", [0, 11, 40, 200])

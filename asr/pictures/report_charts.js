@@ -17,6 +17,11 @@ const shown = text => text.replace(CONTROL, letter => {
   const code = letter.charCodeAt(0).toString(16);
   return code.length > 2 ? "\\u" + code.padStart(4, "0") : "\\x" + code.padStart(2, "0");
 });
+const LONGEST = 200;  // characters of a word that are shown
+const brief = word => {
+  const letters = Array.from(word);
+  return letters.length > LONGEST ? `${letters.slice(0, LONGEST).join("")}… (${whole(letters.length)} characters)` : word;
+};
 const bdi = (parent, text, className = "") => element("bdi", className, parent, shown(text));
 const whole = number => number.toLocaleString("en");
 const percent = (share, digits = 2) => share === null ? "undefined" : (100 * share).toFixed(digits);
@@ -57,6 +62,15 @@ function draw(parent, one, {from = 0, to, k = 0, bar = false}) {
 
 const farthest = rates => Math.max(1e-6, ...rates.flatMap(one => [one.rate || 0, one.high || 0]));
 
+// What is too wide for the window is scrolled by the keyboard as well.
+function makeReachable() {
+  for (const box of document.querySelectorAll(".scroll:not(#wide)")) {
+    const isWide = box.scrollWidth > box.clientWidth, caption = box.querySelector("caption");
+    const given = {tabindex: "0", role: "group", "aria-label": caption ? caption.textContent : "table"};
+    for (const [name, value] of Object.entries(given)) isWide ? box.setAttribute(name, value) : box.removeAttribute(name);
+  }
+}
+
 function summary() {
   const parts = [
     ["wer", "Word error rate (WER)", ["S", "D", "I", "N"]],
@@ -86,7 +100,7 @@ function differences() {
   element("p", "note", section, "Of word error rates, in points; below 0 the system named first has fewer errors. p is for all comparisons together (Holm).");
   const to = 1.05 * Math.max(1e-6, ...data.differences.flatMap(one => [one.low, one.high, one.rate].map(Math.abs)));
   const heads = [["compared"], ["points", "number"], ["95 % interval", "number"], [`${percent(-to, 1)} to ${percent(to, 1)}`, "drawn"]];
-  const body = table(section, "", [...heads, ["p", "number"], ["test"], ["verdict"]]);
+  const body = table(section, "", [...heads, ["p", "number"], ["test", "test"], ["verdict"]]);
   for (const one of data.differences) {
     const row = element("tr", "", body), cell = element("th", "", row);
     cell.scope = "row";
@@ -97,7 +111,7 @@ function differences() {
     element("td", "number", row, `${range(one)} over ${one.over}`);
     draw(element("td", "drawn", row), one, {from: -to, to, k: systems.findIndex(system => system.name === one.second)});
     element("td", "number", row, one.p === null ? "undefined" : one.p < 0.001 ? "< 0.001" : one.p.toFixed(3));
-    element("td", "", row, one.p_mapsswe === null ? `bootstrap (${one.segments} segments are too few for MAPSSWE)` : `MAPSSWE, ${whole(one.segments)} segments`);
+    element("td", "test", row, one.p_mapsswe === null ? `bootstrap (${one.segments} segments are too few for MAPSSWE)` : `MAPSSWE, ${whole(one.segments)} segments`);
     element("span", "verdict" + (one.real ? " real" : ""), element("td", "", row), one.real ? "a real difference" : "chance would do");
   }
   for (const one of data.differences) {
@@ -112,7 +126,7 @@ function differences() {
       for (const [word, n] of words) {
         const button = element("button", "", line);
         button.type = "button";
-        bdi(button, word);
+        bdi(button, brief(word));
         button.append(` ${n > 0 ? "+" : "−"}${Math.abs(n)}`);
         button.addEventListener("click", () => searchFor(word));
       }
@@ -163,7 +177,7 @@ function breakdown() {
 
 // Of the words that are alike in how often they are said, or in being in the vocabulary, how many are right.
 function rightWords(grid) {
-  const labels = [...new Set(systems.flatMap(one => one.words.map(group => group.label)))];
+  const labels = [...new Set(systems.flatMap(one => one.words.filter(group => group.words).map(group => group.label)))];
   if (!labels.length) return;
   const box = element("div", "", grid), columns = systems.map((system, k) => [systems.length > 1 ? `right %, ${shown(system.name)}` : "right %", "number"]);
   const body = table(box, "Words of the references that are right", [["words"], ["times", "number"], ["0 to 100 %", "drawn"], ...columns]);
@@ -193,7 +207,7 @@ function confusions() {
       const add = row => {
         const line = element("tr", "", body), texts = row.slice(0, -1), button = element("button", "", element("td", "", line));
         button.type = "button";
-        texts.forEach((text, at) => { if (at) button.append(" > "); bdi(button, text); });
+        texts.forEach((text, at) => { if (at) button.append(" > "); bdi(button, brief(text)); });
         element("td", "number", line, whole(row.at(-1)));
         button.addEventListener("click", () => chooseConfusion({kind: kind[0], texts, k}));
       };
@@ -209,7 +223,7 @@ function confusions() {
 // Values over steps as lines: [name, [[step, value], ...]].
 function curves() {
   byId("curves").hidden = !data.curves.length;
-  const grid = byId("curves").querySelector(".grid"), width = 480, height = 190, left = 52, bottom = 22;
+  const grid = byId("curves").querySelector(".grid"), width = 480, height = 190, left = 60, bottom = 22;
   for (const {title, lines} of data.curves) {
     const box = element("div", "", grid), points = lines.flatMap(([, values]) => values);
     const [x0, x1] = [0, 1].map(end => (end ? Math.max : Math.min)(...points.map(([step]) => step)));
@@ -227,11 +241,15 @@ function curves() {
     const svg = make("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title} over steps. ${last}`}, box);
     for (const value of [y0, (y0 + y1) / 2, y1]) {
       make("line", {class: "axis", x1: left, x2: width - 8, y1: toY(value), y2: toY(value)}, svg);
-      make("text", {x: left - 6, y: toY(value) + 4, "text-anchor": "end"}, svg).textContent = Number(value.toPrecision(3));
+      make("text", {x: left - 6, y: toY(value) + 4, "text-anchor": "end"}, svg).textContent = Number(value.toPrecision(2));
     }
     for (const step of [x0, x1]) make("text", {x: toX(step), y: height - 6, "text-anchor": step === x0 ? "start" : "end"}, svg).textContent = whole(step);
     lines.forEach(([, values], k) => make("polyline", {style: `stroke: ${colour(k)}`, "stroke-dasharray": k ? "5 3" : "none",
       points: values.map(([step, value]) => `${toX(step).toFixed(1)},${toY(value).toFixed(1)}`).join(" ")}, svg));
-    element("p", "note", box, "At the end: " + last);
+    const note = element("p", "note", box);
+    lines.forEach(([name, values], k) => {
+      element("span", "swatch", note).style.setProperty("--colour", colour(k));
+      note.append(`${name} (${k ? "dashed" : "solid"}): at the end ${values.at(-1)[1]}  `);
+    });
   }
 }

@@ -56,6 +56,7 @@ function detail(body, i) {
   state.pair.forEach(k => add(systems.length > 1 ? `errors of ${shown(systems[k].name)}` : "errors", counts(k)));
   if (utterances.audio[i]) add("file", decodeURIComponent(utterances.audio[i].replace(/%(?![0-9A-Fa-f]{2})/g, "%25")));
   if (utterances.start_s && utterances.start_s[i]) add("begins at", utterances.start_s[i] + " s");
+  cell.scrollIntoView({block: "nearest"});
 }
 
 const length = i => (utterances.duration_s && utterances.duration_s[i]) || (playing && playing.i === i && playing.duration) || 0;
@@ -82,6 +83,7 @@ function playOrPause(body) {
 function fail() {
   if (!playing || !audio.error) return;
   const place = playing.body.querySelector(".failure");
+  reset(playing.body);
   if (place) place.textContent = byId("sound-" + playing.i) ? "The browser cannot play this sound." : "The file is not there, or the browser cannot play it; --embed-audio brings the sound into the page.";
 }
 
@@ -97,6 +99,8 @@ function tellPlace(body, now) {
   place.max = playing.duration;
   place.value = now;
   body.querySelector(".clock").textContent = clock(now, playing.duration);
+  const cursor = body.querySelector(".cursor");
+  if (cursor && playing.duration) cursor.style.left = 100 * now / playing.duration + "%";
 }
 
 function follow() {
@@ -111,8 +115,6 @@ function follow() {
     return;
   }
   tellPlace(body, now);
-  const cursor = body.querySelector(".cursor");
-  if (cursor) cursor.style.left = 100 * now / playing.duration + "%";
   for (const cell of body.querySelectorAll(".timed")) {
     const times = utterances.times[cell.dataset.system][i], at = 2 * Number(cell.dataset.word);
     cell.classList.toggle("spoken", times[at] <= now && now < times[at + 1]);
@@ -205,6 +207,8 @@ differences();
 curves();
 breakdown();
 confusions();
+makeReachable();
+addEventListener("resize", makeReachable);
 controls();
 makeColumns();
 state.key = "errors0";

@@ -103,7 +103,7 @@ function heads() {
 const MARKS = {s: ["sub", "S", "substituted"], d: ["del", "D", "deleted"], i: ["ins", "I", "inserted"]};
 
 function mark(parent, text, edit, system, at) {
-  const cell = element("span", edit === "=" ? "" : MARKS[edit][0], parent, shown(text));
+  const cell = element("span", edit === "=" ? "" : MARKS[edit][0], parent, shown(brief(text)));
   if (edit !== "=") element("sup", "", cell, MARKS[edit][1]);
   if (at === undefined) return;
   cell.dataset.system = system;
@@ -130,7 +130,7 @@ function texts(parent, i) {
     if (place === said.length) break;
     const column = element("span", "column", area);
     if (right) { mark(column, said[place], "=", pair[0], place); continue; }
-    element("span", "said", column, shown(said[place]));
+    element("span", "said", column, shown(brief(said[place])));
     rows.forEach((row, at) => {
       const {edit, at: word} = row.places[place];
       mark(column, edit === "d" ? "∗∗∗" : row.heard[word], edit, pair[at], word);

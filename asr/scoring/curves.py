@@ -19,6 +19,7 @@ Curves = Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]
 _MAX_BYTES = 1 << 28
 _MAX_POINTS = 400
 _MAX_STEP = 1 << 52
+_NAMES = {"loss": "loss", "wer": "WER", "cer": "CER", "lr": "learning rate", "gradient_norm": "gradient norm"}
 _Value = tuple[int, str, float]
 
 
@@ -37,11 +38,16 @@ def read_curves(run: Path) -> Curves:
         except (OSError, DataError):
             continue  # a report needs no curves
     curves: defaultdict[str, dict[str, list[tuple[int, float]]]] = defaultdict(dict)
-    for name in sorted(found):
+    for name in sorted(found, key=_order):
         where, slash, what = name.partition("/")
         if slash and len(found[name]) > 1:
-            curves[what][where] = _thinned(sorted(found[name].items()))
+            curves[_NAMES.get(what, what)][where] = _thinned(sorted(found[name].items()))
     return dict(curves)
+
+
+def _order(name: str) -> tuple[int, str]:
+    what = name.partition("/")[2]
+    return (list(_NAMES).index(what) if what in _NAMES else len(_NAMES)), name
 
 
 def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
