@@ -20,7 +20,7 @@ from asr.audio import load_audio, stream_audio
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.waveforms import decode_waveforms
 from asr.errors import AudioError, ConfigError
-from asr.package.load import read_package
+from asr.package.load import read_package, with_decoding
 from asr.transcription.recogniser import _SETTING, Recogniser, _is_one
 from asr.transcription.recording import Recording
 from asr.transcription.transcript import Segment, Transcript
@@ -267,8 +267,10 @@ class TestRecogniser:
             absent.transcribe(path)
 
     def test_threads_share_one(self, package: Path) -> None:
-        recogniser = asr.load_model(package, words=True, decoding={"kind": "beam", "beam": 5})
-        waveforms = [np.concatenate([spoken(18.0, seed), spoken(18.0, seed + 1)]) for seed in range(4)]
+        beam = with_decoding(read_package(package), {"kind": "beam", "beam": 5})
+        recogniser = Recogniser(beam, words=True, batch_s=5.0)  # two batches a call
+        pause = np.zeros(2 * RATE, np.float32)
+        waveforms = [np.concatenate([spoken(6.0, seed), pause, spoken(6.0, seed + 1)]) for seed in range(4)]
         expected = [recogniser.transcribe(waveform, RATE) for waveform in waveforms]
         with ThreadPoolExecutor(4) as pool:
             found = list(pool.map(lambda index: recogniser.transcribe(waveforms[index % 4], RATE), range(8)))
