@@ -12,7 +12,7 @@ from asr.errors import DataError
 
 _LOSSLESS = "flac wav wave rf64 bwf w64 aif aiff aifc caf au snd sph nist voc tta wv ape"
 _LOSSY = "opus ogg oga spx mp3 mpga mp2 m2a mpa m4a m4b m4r aac adts ac3 eac3 ec3 amr awb wma mka weba"
-_VIDEO = "mp4 m4v mov qt f4v f4a 3gp 3gpp 3g2 mkv webm ogv ogx avi flv wmv asf mpg mpeg vob ts mts m2ts m2t"
+_VIDEO = "mp4 m4v mov qt f4v f4a 3gp 3gpp 3g2 3ga mkv webm ogv ogx avi flv wmv asf mpg mpeg vob ts mts m2ts m2t"
 AUDIO_ENDINGS = tuple(f".{ending}" for ending in f"{_LOSSLESS} {_LOSSY} {_VIDEO}".split())
 """How the files end that are taken from a folder: all that :mod:`asr.audio` reads, the most faithful formats first."""
 

@@ -9,6 +9,7 @@ import argparse
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -76,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         open_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = " ".join(["asr", *arguments[:1]]) if arguments[:1] and arguments[0] in COMMANDS else "asr"
-    code = _guard(name, lambda: _run(arguments))
+    code = _guard(name, lambda: _run(arguments), leaves=argv is None)
+    if code == INTERRUPTED and argv is None:  # a training that stopped as it was asked to
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -149,24 +152,30 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _guard(name: str, command: Callable[[], int]) -> int:
-    """Run a command; what it raises becomes a message and an exit code."""
+def _guard(name: str, command: Callable[[], int], *, leaves: bool = False) -> int:
+    """Run a command; what it raises becomes a message and an exit code. ``leaves`` says that the process ends with it."""
     try:
         return command()
     except KeyboardInterrupt:
-        return _report(name, "interrupted", INTERRUPTED)
+        return _interrupted(name, leaves)
     except BrokenPipeError:
         return Failure.exit_code
     except Exception as error:
         # A library may have made something else of Ctrl-C; nothing that was given is at fault then.
         if isinstance(error, UserError) and any(isinstance(link, KeyboardInterrupt) for link in chain(error)):
-            return _report(name, "interrupted", INTERRUPTED)
+            return _interrupted(name, leaves)
         known = _known(error)
         if known is not None:
             return _report(name, known, known.exit_code)
         traceback.print_exc()
         print(f"{name}: this is a fault in asr, not in what you gave it; please report it", file=sys.stderr)
         return Failure.exit_code
+
+
+def _interrupted(name: str, leaves: bool) -> int:
+    if leaves:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # who presses Ctrl-C again wants the same, and no traceback
+    return _report(name, "interrupted", INTERRUPTED)
 
 
 def _known(error: Exception) -> AsrError | None:

@@ -8,6 +8,10 @@ from asr.config import MP3_RATES, TELEPHONE_RATE, AugmentConfig, CnnConfig, Conf
 from asr.errors import ConfigError
 from asr.option import leaves, show
 
+MAX_MAP_SIZE = 1 << 22
+"""Numbers that a convolution may make of a second of audio: half a minute in float32 takes half a gigabyte, and a few such at a
+time."""
+
 
 def validate(config: Config) -> None:
     """Check ranges, choices and combinations.
@@ -20,6 +24,7 @@ def validate(config: Config) -> None:
     check_ranges(config)
     _check_cnn(config.model.cnn)
     _check_frontend(config.frontend)
+    _check_maps(config.model.cnn, config.frontend)
     _check_augment(config.augment, config.frontend.sample_rate)
     _check_rest(config)
 
@@ -39,6 +44,21 @@ def _check_cnn(cnn: CnnConfig) -> None:
     for name in ("time_kernels", "frequency_kernels"):
         if any(size % 2 == 0 for size in lists[name]):
             raise ConfigError(f"model.cnn.{name}={show(lists[name])}: kernel sizes must be odd, so that a kernel has a centre")
+
+
+def _check_maps(cnn: CnnConfig, frontend: FrontendConfig) -> None:
+    """Bound the memory of the feature maps, which weights do not show: a small file could ask for all that there is."""
+    window = round(frontend.window_s * frontend.sample_rate)
+    bins = {"spectrogram": window // 2 + 1, "mfcc": frontend.n_mfcc}.get(frontend.kind, frontend.n_mels)
+    frames_by_s = 1 / frontend.hop_s
+    for layer, channels in enumerate(cnn.channels):
+        frames_by_s, bins = frames_by_s / cnn.time_strides[layer], -(-bins // cnn.frequency_strides[layer])
+        if (size := channels * frames_by_s * bins) > MAX_MAP_SIZE:
+            raise ConfigError(
+                f"model.cnn: layer {layer + 1} makes {size:,.0f} numbers of a second of audio ({channels} channels, {bins} "
+                f"bands, {frames_by_s:g} frames a second); expected {MAX_MAP_SIZE:,} at most. Choose fewer channels, larger "
+                "strides or a longer frontend.hop_s"
+            )
 
 
 def _check_frontend(frontend: FrontendConfig) -> None:

@@ -39,7 +39,7 @@ FFMPEG = {
     **dict.fromkeys(("weba", "webm"), ("webm", "libopus")),
     **dict.fromkeys(("mp4", "m4v", "f4v", "f4a"), ("mp4", "aac")),
     **dict.fromkeys(("mov", "qt"), ("mov", "pcm_s16le")),
-    **dict.fromkeys(("3gp", "3gpp", "3g2"), ("3gp", "aac")),
+    **dict.fromkeys(("3gp", "3gpp", "3g2", "3ga"), ("3gp", "aac")),
     **dict.fromkeys(("ogv", "ogx"), ("ogg", "libopus")),
     **dict.fromkeys(("wmv", "asf"), ("asf", "wmav2")),
     **dict.fromkeys(("mpg", "mpeg"), ("mpeg", "mp2")),

@@ -263,3 +263,12 @@ def test_train_refuses_what_cannot_be(
     monkeypatch.chdir(tmp_path)
     assert cli.main(["train", *overrides]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_pressing_ctrl_c_again_changes_nothing() -> None:
+    """Libraries have work to do while the process ends, which a second signal would end in a traceback."""
+    press = "os.kill(os.getpid(), signal.SIGINT)"
+    code = f"import atexit, os, signal, sys; from asr import cli; atexit.register(lambda: {press}); "
+    code += f"cli._run = lambda _: {press}; sys.exit(cli.main())"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr) == (130, "asr: interrupted\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -211,6 +212,15 @@ def test_files_that_build_on_themselves(files: dict[str, str], chosen: str, said
         path.write_text(f"defaults: {defaults}\n", encoding="latin-1")
     with pytest.raises(ConfigError, match=said):
         compose([chosen], tmp_path)
+
+
+def test_what_is_no_file_is_no_recipe(tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    os.mkfifo(tmp_path / "recipes" / "pipe.yaml")
+    (tmp_path / "recipes" / "zero.yaml").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(ConfigError, match=f"recipe.*{name}"):
+            compose([f"+recipe={name}"], tmp_path)
 
 
 def test_two_recipes_may_build_on_one(tmp_path: Path) -> None:

@@ -144,11 +144,39 @@ def decoding(**settings: Any) -> Callable[[Path], object]:
     return lambda package: edit(package / "config.yaml", lambda m: m["decoding"].update(settings))
 
 
+def both(*damages: Callable[[Path], object]) -> Callable[[Path], object]:
+    return lambda package: [damage(package) for damage in damages]
+
+
 HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "device as lexicon": (decoding(lexicon_file="/dev/zero", kind="beam"), r"lexicon_file is '/dev/zero'"),
     "system file as lexicon": (decoding(lexicon_file="/etc/passwd"), r"inside the package"),
     "language model above": (decoding(lm="../../other"), r"lm is '\.\./\.\./other'"),
     "language model beside": (decoding(lm="asr"), r"lm is 'asr', but .* is not there"),
+    "lexicon is a link": (
+        both(replaced("lex", lambda path: path.symlink_to("/etc/passwd")), decoding(lexicon_file="lex")),
+        "lex: a link that leads out of the package, to /etc/passwd; refused",
+    ),
+    "language model behind a link": (
+        both(replaced("x", lambda path: path.symlink_to(path.parent.parent)), decoding(lm="x/ngram", kind="beam_ngram")),
+        "x: a link that leads out of the package|lm is 'x/ngram', but .* is not there",
+    ),
+    "language model is a link": (
+        both(replaced("x/ngram", lambda path: path.symlink_to("/usr")), decoding(lm="x/ngram", kind="beam_ngram")),
+        "x/ngram: a link that leads out of the package, to /usr; refused",
+    ),
+    "large maps": (
+        lambda package: edit(
+            package / "config.yaml",
+            lambda m: (
+                m["frontend"].update(hop_s=0.001),
+                m["model"]["cnn"].update(
+                    channels=[2048], time_kernels=[1], frequency_kernels=[1], time_strides=[1], frequency_strides=[1]
+                ),
+            ),
+        ),
+        "model.cnn: layer 1 makes .* numbers of a second of audio",
+    ),
     "card is a link": (replaced("README.md", lambda path: path.symlink_to("/etc/passwd")), "a link that leads out"),
     "pipe in a folder": (replaced("language/pipe", os.mkfifo), "a pipe; expected a file or folder"),
     "pipe as card": (replaced("README.md", os.mkfifo), "a pipe; expected a file or folder"),

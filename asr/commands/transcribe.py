@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     model = find_model(args.model)
     formats = _formats(args)
     layout = _layout(args, formats)
-    jobs = _jobs(args, formats)
+    jobs, n_skipped = _jobs(args, formats)
     if not jobs:
         return 0
     recogniser = _load(model, args, formats)
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         _say(f"{len(work.failed)} of {len(jobs)} files could not be transcribed: {', '.join(work.failed)}")
     if work.partial:
         _say(f"{len(work.partial)} of {len(jobs)} files could be read only in part: {', '.join(work.partial)}")
-    if len(work.failed) == len(jobs):
+    if len(work.failed) == len(jobs) and not n_skipped:
         return UserError.exit_code
     return LEFT_OUT if work.failed or work.partial else 0
 
@@ -132,7 +132,8 @@ def _layout(args: argparse.Namespace, formats: Sequence[str]) -> SubtitleLayout:
     return SubtitleLayout(**given)
 
 
-def _jobs(args: argparse.Namespace, formats: Sequence[str]) -> list[Job]:
+def _jobs(args: argparse.Namespace, formats: Sequence[str]) -> tuple[list[Job], int]:
+    """Return what is to be done, and how many files are done already."""
     from asr.transcription.jobs import find_jobs, not_done
 
     for name in args.files:
@@ -145,7 +146,7 @@ def _jobs(args: argparse.Namespace, formats: Sequence[str]) -> list[Job]:
     todo = not_done(jobs) if args.skip_existing else jobs
     if len(todo) < len(jobs):
         _say(f"{len(jobs) - len(todo)} of {len(jobs)} files skipped: their transcripts are there")
-    return todo
+    return todo, len(jobs) - len(todo)
 
 
 def _load(model: Path, args: argparse.Namespace, formats: Sequence[str]) -> Recogniser:

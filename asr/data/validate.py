@@ -238,14 +238,18 @@ def _check_rows(utterances: Iterable[Utterance], rejections: list[Rejection]) ->
         elif not any(map(str.isalnum, utterance.text)):
             problem = ("no words", f"the transcript {utterance.text.strip()!r} has neither a letter nor a digit")
         elif not math.isfinite(utterance.start_s) or utterance.start_s < 0:
-            problem = ("bad time", f"starts at {utterance.start_s} s; expected a number >= 0")
+            problem = ("bad time", f"starts at {_shown(utterance.start_s)}; expected seconds >= 0, such as 61.5")
         elif utterance.duration_s is not None and not (math.isfinite(utterance.duration_s) and utterance.duration_s > 0):
-            problem = ("bad time", f"lasts {utterance.duration_s} s; expected a number > 0")
+            problem = ("bad time", f"lasts {_shown(utterance.duration_s)}; expected seconds > 0, such as 61.5")
         else:
             first[utterance.id] = utterance.where
             yield utterance
             continue
         rejections.append(Rejection(utterance.where, utterance.id, *problem))
+
+
+def _shown(seconds: float) -> str:
+    return "what is no number" if math.isnan(seconds) else f"{seconds} s"
 
 
 def _probe_all(

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from asr.config import Config, DecodingConfig
@@ -100,6 +100,8 @@ def _contained(path: Path, config: DecodingConfig) -> DecodingConfig:
         check_name(path, f"decoding.{field}", name)
         if not (path.parent / name).exists():
             raise PackageError(f"{path}: decoding.{field} is {name!r}, but {path.parent / name} is not there; copy it again")
+        parts = PurePosixPath(name).parts
+        check_entries(path.parent, [path.parent.joinpath(*parts[:n]) for n in range(1, len(parts) + 1)])
     return dataclasses.replace(config, jobs=min(config.jobs, os.cpu_count() or 1))
 
 
