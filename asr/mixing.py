@@ -14,7 +14,9 @@ Tell = Callable[[str], None]
 SILENT = "holds nothing but digital silence"
 """What to say of a recording that :func:`is_silent`."""
 
-_LARGEST_SAMPLE = 2.0**31  # of 32-bit integers that were never scaled; the power of much larger ones overflows
+LARGEST_SAMPLE = 8.0
+"""What is larger never was sound between -1 and 1, however far it was amplified: integers that were not scaled, or noise."""
+
 _FRAME = 1 << 12  # samples that are mixed in one way
 # The mean of n channels that have nothing to do with each other has a power n times lower than theirs. Ten times lower still,
 # they take each other away, as where one side of a stereo plug has its poles exchanged.
@@ -135,8 +137,11 @@ class _Mixer:
 
     def _checked(self, waveform: np.ndarray) -> np.ndarray:
         largest = max(waveform.max(initial=0.0), -waveform.min(initial=0.0))
-        if not largest <= _LARGEST_SAMPLE:  # nor is NaN
+        if not largest <= LARGEST_SAMPLE:  # nor is NaN
             if n_bad := int((~np.isfinite(waveform)).sum()):
                 raise AudioError(f"{self._name}: {n_bad} of {len(waveform)} samples are NaN or infinite")
-            raise AudioError(f"{self._name}: has samples as large as {largest:.3g}, expected -1 to 1; is it corrupt?")
+            raise AudioError(
+                f"{self._name}: has samples as large as {largest:.6g}, expected floats from -1 to 1; divide integers that "
+                "became floats by 2**(bits - 1), as 16-bit ones by 32768, unless it is corrupt"
+            )
         return np.ascontiguousarray(waveform, dtype=np.float32)

@@ -13,7 +13,8 @@ from asr.errors import AudioError
 from asr.mixing import Tell, to_mono
 
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
-_LARGEST_INT16 = 2**15
+_LARGEST_INT24 = 2**23
+_INT16_STEP = 2**16  # between 16-bit samples that were scaled to 32
 _RATE_KEYS = ("sampling_rate", "sample_rate")
 _ARRAY_KEYS = ("array", "raw")
 
@@ -48,7 +49,7 @@ def unpack_recording(source: Any, sample_rate: int | None, name: str) -> tuple[A
         source = source.get_all_samples()
     if isinstance(source, Mapping):
         source, own_rate = _unpack_mapping(source, name)
-    elif hasattr(source, "data") and hasattr(source, "sample_rate"):
+    elif hasattr(source, "sample_rate") and hasattr(source, "data"):
         source, own_rate = source.data, source.sample_rate
     elif isinstance(source, (tuple, list)) and len(source) == 2 and _is_number(source[0]) != _is_number(source[1]):
         own_rate, source = source if _is_number(source[0]) else source[::-1]
@@ -66,7 +67,8 @@ def check_waveform(waveform: Any, name: str = "waveform", channel: int | None = 
     ----------
     waveform
         ``(sample,)``, ``(sample, channel)`` or ``(channel, sample)``, where the shorter side counts as the channels: floats in
-        [-1, 1], or integers of 8, 16 or 32 bits, which are scaled by their type's range. Tensors may be on any device, and may
+        [-1, 1], or integers of 8, 16 or 32 bits, which are scaled by their type's range; 32 bits that may be 16 or 24 are
+        refused. Tensors may be on any device, and may
         have gradients.
     name
         What to call it in an error.
@@ -158,14 +160,15 @@ def _scaled(array: np.ndarray, name: str) -> np.ndarray:
         return array.astype(np.float32, copy=False)
     if array.dtype == np.uint8:
         return (array.astype(np.float32) - 128) / 128
-    if not np.issubdtype(array.dtype, np.signedinteger):
+    if array.dtype.kind != "i":  # NumPy counts spans of time among the integers
         raise AudioError(f"{name}: expected floats, or integers with a sign, got {array.dtype}")
     limit = -float(np.iinfo(array.dtype).min)
     largest = max(int(array.max()), -int(array.min()))
-    # What is loud for 16 bits is lost in the noise of any 32: numbers that changed their type, not their scale.
-    if array.itemsize > 4 or (array.itemsize == 4 and 0 < largest <= _LARGEST_INT16):
+    # What is loud for 16 or 24 bits is faint for 32: numbers that changed their type, not their scale, as far as can be told.
+    if array.itemsize > 4 or (array.itemsize == 4 and 0 < largest <= _LARGEST_INT24 and (array % _INT16_STEP).any()):
+        bits = 16 if largest <= 2**15 else 24 if largest <= _LARGEST_INT24 else 32
         raise AudioError(
             f"{name}: {array.dtype.name} up to {largest}, whose scale is not known; give 16-bit samples as int16, as in "
-            "array.astype('int16'), or floats from -1 to 1"
+            f"array.astype('int16'), or floats from -1 to 1, as in array / 2.0**{bits - 1} if they have {bits} bits"
         )
     return array.astype(np.float32) / np.float32(limit)

@@ -144,6 +144,10 @@ class TestRecogniser:
     def test_arrays_of_recordings_are_several(self, recogniser: Recogniser, several: Any) -> None:
         assert not _is_one(several)
 
+    def test_a_number_is_no_recording(self, recogniser: Recogniser) -> None:
+        with pytest.raises(AudioError, match=r"array: expected an array .*, got int"):
+            recogniser.transcribe(5)  # type: ignore[arg-type]
+
     def test_why_there_is_no_text(self, recogniser: Recogniser) -> None:
         def notices(waveform: np.ndarray) -> tuple[str, ...]:
             heard: list[str] = []
@@ -330,14 +334,14 @@ class TestRecogniser:
 
     def test_words_of_overlapping_windows_are_joined(self, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A network that reads a true word each second, each window on its own, and breaks those at the edges."""
-        waveform = np.arange(100 * RATE, dtype=np.float32) / 1e3
+        waveform = np.arange(100 * RATE, dtype=np.float32) / 1e6
 
         def read(model: object, decoder: object, waveforms: list[np.ndarray], *, words: object) -> list[Hypothesis]:
             assert words is not None
             return [reading(waveform) for waveform in waveforms]
 
         def reading(waveform: np.ndarray) -> Hypothesis:
-            start = round(float(waveform[0]) * 1e3) / RATE
+            start = round(float(waveform[0]) * 1e6) / RATE
             length = len(waveform) / RATE
             spans = [(second, second + 0.2 - start, second + 0.9 - start) for second in range(100)]
             words = [

@@ -39,6 +39,33 @@ def test_integers_without_a_scale_are_refused(dtype: Any) -> None:
         check_waveform(samples, "mine")
 
 
+@pytest.mark.parametrize("bits", [16, 20, 24])
+@pytest.mark.parametrize("dtype", ["i4", ">i4", "i8"])
+def test_integers_of_fewer_bits_than_their_type_are_refused(bits: int, dtype: str) -> None:
+    samples = (tone() * 2.0 ** (bits - 1)).astype(dtype)
+    advice = 16 if bits == 16 else 24
+    with pytest.raises(AudioError, match=rf"whose scale is not known; .* / 2\.0\*\*{advice - 1} if they have {advice} bits"):
+        check_waveform(samples, "mine")
+
+
+def test_faint_integers_that_can_only_be_of_32_bits_are_scaled() -> None:
+    faint = (tone() * 100).astype(np.int32) << 16
+    np.testing.assert_allclose(check_waveform(faint), faint / 2.0**31)
+
+
+@pytest.mark.parametrize("scale", [128.0, 32768.0, 2.0**23, 2.0**31])
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_integers_that_became_floats_are_refused(scale: float, n_channels: int) -> None:
+    samples = np.stack([scale * tone()] * n_channels, axis=1)
+    with pytest.raises(AudioError, match=r"mine: has samples as large as \d.*, expected floats from -1 to 1; divide"):
+        check_waveform(samples, "mine")
+
+
+def test_floats_that_go_beyond_1_are_taken_as_they_are() -> None:
+    np.testing.assert_array_equal(check_waveform(12 * tone()), 12 * tone())
+    assert np.abs(12 * tone()).max() > 5
+
+
 def test_tensors_of_every_kind() -> None:
     expected = tone()
     tensor = torch.from_numpy(expected)
@@ -70,6 +97,8 @@ def test_the_shorter_side_is_the_channels() -> None:
         (np.zeros(4, complex), "expected floats, or integers"),
         (np.zeros(4, bool), "expected floats, or integers"),
         (np.zeros(4, np.uint16), "expected floats, or integers"),
+        (np.zeros(4, "datetime64[s]"), "expected floats, or integers"),
+        (np.zeros(4, "timedelta64[s]"), "expected floats, or integers"),
         (None, "got NoneType"),
         (16000, "got int"),
         ({1.0, 2.0}, "got set"),
@@ -111,6 +140,10 @@ def test_what_is_no_rate_is_not_shown_at_length() -> None:
         check_rate(tone(), "mine")
 
 
-@pytest.mark.parametrize("source", [tone(), [0.5, 0.25], "a.wav", (0.5, 0.25), (tone(), tone()), b"RIFF"])
+@pytest.mark.parametrize(
+    "source", [tone(), [0.5, 0.25], "a.wav", (0.5, 0.25), (tone(), tone()), b"RIFF", np.zeros(4, "datetime64[s]")]
+)
 def test_other_recordings_are_left_as_they_are(source: Any) -> None:
-    assert unpack_recording(source, SAMPLE_RATE, "mine") == (source, SAMPLE_RATE)
+    samples, rate = unpack_recording(source, SAMPLE_RATE, "mine")
+    assert samples is source
+    assert rate == SAMPLE_RATE

@@ -133,7 +133,7 @@ class Recogniser:
         AudioError
             Where the source holds no usable audio, or an array comes without its sample rate or with one that cannot be.
         """
-        (result,) = self.transcribe_many([source], sample_rate)
+        (result,) = self._results([source], sample_rate, None)
         if isinstance(result, AudioError):
             raise result
         return result
@@ -163,6 +163,11 @@ class Recogniser:
             raise ConfigError(
                 f"transcribe_many: expected several recordings, got one {type(sources).__name__}; put it into a list"
             )
+        yield from self._results(sources, sample_rate, on_progress)
+
+    def _results(
+        self, sources: Iterable[AudioSource], sample_rate: int | None, on_progress: Callable[[float], None] | None
+    ) -> Iterator[Transcript | AudioError]:
         segments: list[Segment] = []
         for recording, segment in self._run(sources, sample_rate, on_progress):
             if segment is not None:
