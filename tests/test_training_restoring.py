@@ -18,7 +18,8 @@ from beeps import assert_equal_weights, small_config, weights, write_beeps
 from asr.config import Config, options
 from asr.engine.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from asr.errors import ConfigError, DataError
-from asr.package.load import read_package
+from asr.package.load import read_package, with_decoding
+from asr.package.save import update_package
 from asr.training import train
 from asr.training.resume import TERMS
 
@@ -355,3 +356,41 @@ def test_a_package_of_what_was_trained_after_the_checkpoint_is_not_taken_for_the
     result, package = json.loads((run / "result.json").read_text()), read_package(run / "package")
     assert (result["best_epoch"], result["checkpoint"]) == (package.facts["epoch"], package.checkpoint_hash)
     assert result["dev_wer"] == package.facts["dev_wer"]["rate"]
+
+
+def next_is_better(run: Path) -> None:
+    """Let the next epoch of a run be the best so far."""
+    content = read_checkpoint(run / LAST)
+    content["callbacks"]["Checkpoints"]["best_merit"] = (math.inf, math.inf)
+    write_checkpoint(run, content)
+
+
+def test_a_tuned_package_is_kept_beside_the_better_one_that_takes_its_place(
+    again: Callable[..., Config], run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    next_is_better(run)
+    package = read_package(run / "package")
+    update_package(
+        package.folder,
+        with_decoding(package, {"kind": "beam", "beam": 7}).config,
+        "a card",
+        files={"tuning/tuning.jsonl": b"{}\n"},
+        facts={**package.facts, "tuning": {"trials": 1}},
+    )
+    assert train(again("trainer.epochs=4")) == 0
+    kept, new = read_package(run / "package-epoch-2"), read_package(run / "package")
+    assert (kept.checkpoint_hash, kept.config.decoding.beam) == (package.checkpoint_hash, 7)
+    assert (run / "package-epoch-2" / "tuning" / "tuning.jsonl").read_bytes() == b"{}\n"
+    assert new.facts["epoch"] > 2
+    assert new.config.decoding.kind == "greedy"
+    (said,) = [record for record in caplog.records if "was tuned" in record.message]
+    assert said.levelno == logging.WARNING
+    assert f"{run / 'package'}: its decoder was tuned" in said.message
+    assert str(run / "package-epoch-2") in said.message
+
+
+def test_a_package_that_was_not_tuned_is_just_replaced(again: Callable[..., Config], run: Path) -> None:
+    next_is_better(run)
+    assert train(again(MORE)) == 0
+    assert read_package(run / "package").facts["epoch"] == 3
+    assert [path.name for path in run.glob("package*")] == ["package"]
