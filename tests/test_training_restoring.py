@@ -217,6 +217,10 @@ def all_batches(checkpoint: dict[str, Any]) -> None:
     checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["started"] = 10**9
 
 
+def no_counts(checkpoint: dict[str, Any]) -> None:
+    checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"] = {}
+
+
 def all_epochs(checkpoint: dict[str, Any]) -> None:
     checkpoint["loops"]["fit_loop"]["epoch_progress"]["total"]["completed"] = -1
 
@@ -249,6 +253,7 @@ def emptied_moments(checkpoint: dict[str, Any]) -> None:
         (batches, "steps are not those of"),
         (all_batches, "steps are not those of"),
         (all_epochs, "steps are not those of"),
+        (no_counts, r"last\.ckpt: cannot be read as a checkpoint \(KeyError: 'ready'"),
         (batches_that_are_no_numbers, r"last\.ckpt: cannot be read as a checkpoint \(TypeError"),
         (emptied_moments, "the optimiser's moments are absent"),
     ],

@@ -30,6 +30,7 @@ ENGINE_FREE = ("accelerator", "threads", "checkpoint_minutes", "log_every", "pro
 _PARTS = frozenset(
     {"callbacks", "epoch", "global_step", "loops", "lr_schedulers", "optimizer_states", "state_dict", TRAINED, RUN}
 )
+_COUNTS = ("ready", "started", "processed", "completed")
 
 
 @dataclass(frozen=True)
@@ -185,12 +186,13 @@ def _check_counts(path: Path, checkpoint: Mapping[str, Any], data: str, epoch_ba
         epoch, step, done = checkpoint["epoch"], checkpoint["global_step"], checkpoint[data]["batches_done"]
         fits = 0 <= done < epoch_batches and step == (epoch + (done == 0)) * epoch_batches + done
         loops = checkpoint["loops"]["fit_loop"]
-        batches, epochs = loops["epoch_loop.batch_progress"]["current"], loops["epoch_progress"]["current"]
+        progress = [loops[name] for name in ("epoch_loop.batch_progress", "epoch_progress")]
+        batches, epochs = ([one["current"][name] for name in _COUNTS] for one in progress)
         steps = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]
-        fits &= all(0 <= count <= epoch_batches for count in batches.values()) and steps["completed"] == step
-        fits &= all(epoch <= count <= epoch + 1 for count in epochs.values())
+        fits &= all(0 <= count <= epoch_batches for count in batches) and steps["completed"] == step
+        fits &= all(epoch <= count <= epoch + 1 for count in epochs)
         # What is ready, started, processed and completed differs by one at most; Lightning tells by them where it stopped.
-        totals = [loops[name]["total"].values() for name in ("epoch_loop.batch_progress", "epoch_progress")]
+        totals = [[one["total"][name] for name in _COUNTS] for one in progress]
         fits &= all(min(counts) >= 0 and max(counts) - min(counts) <= 1 for counts in totals)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(path, f"{type(error).__name__}: {error}", terms.anew) from None
