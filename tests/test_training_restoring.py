@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from beeps import assert_equal_weights, small_config, weights, write_beeps
 
@@ -101,6 +103,25 @@ def test_a_corpus_whose_content_changed_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"other utterances than corpus\.train names now"):
         train(again(MORE, *other_corpus("train", old, new)))
+
+
+def test_noise_whose_sound_changed_is_refused(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise").mkdir()
+
+    def record(seed: int) -> None:
+        noise = np.random.default_rng(seed).normal(0, 0.1, 8000)
+        soundfile.write(tmp_path / "noise" / "rain.wav", noise, 16000)
+
+    def run(n_epochs: int) -> int:
+        return train(small_config(corpus, tmp_path / "run", f"augment.noise=[{tmp_path}/noise]", f"trainer.epochs={n_epochs}"))
+
+    record(1)
+    assert run(1) == 0
+    record(2)
+    with pytest.raises(ConfigError, match=r"a run with other noise: what augment\.noise names has other sound now"):
+        run(2)
+    record(1)
+    assert run(2) == 0
 
 
 def test_what_may_change_is_said_and_done(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -99,6 +100,15 @@ class Babble(RecordedNoise):
             voice = super().draw(rng, n_samples)
             mixed += voice / np.float32(max(_power(voice), 1e-12) ** 0.5)
         return mixed
+
+
+def noise_digest(noises: Iterable[Noise]) -> str | None:
+    """Return hexadecimal digits that change with any sample of recorded noise; none where there is none."""
+    recorded = [recording for noise in noises if isinstance(noise, RecordedNoise) for recording in noise.recordings]
+    digest = hashlib.blake2b(digest_size=8)
+    for recording in recorded:
+        digest.update(len(recording).to_bytes(8, "little") + np.ascontiguousarray(recording).tobytes())
+    return digest.hexdigest() if recorded else None
 
 
 def add_noise(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:

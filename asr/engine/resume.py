@@ -84,6 +84,8 @@ class RunRecord:
         Lightning's name of what is computed in.
     epoch_batches
         Batches of an epoch, in each process.
+    noise
+        Hexadecimal digits that change with what augmentation mixes in, if it does.
     """
 
     settings: Mapping[str, Any]
@@ -91,6 +93,7 @@ class RunRecord:
     dev: str | None
     precision: str
     epoch_batches: int
+    noise: str | None = None
 
 
 def find_checkpoint(folder: Path, config: Any, terms: Terms) -> dict[str, Any] | None:
@@ -168,6 +171,11 @@ def check_same_run(folder: Path, checkpoint: Mapping[str, Any], now: RunRecord, 
         raise DataError(
             f"{folder} holds a run whose epochs have {before.epoch_batches} batches; with this version of asr and its "
             f"libraries they would have {now.epoch_batches}: go on with the version that it began with, or {terms.elsewhere}"
+        )
+    if before.noise is not None and before.noise != now.noise:
+        raise ConfigError(
+            f"{folder} holds a run with other noise: what augment.noise names has other sound now; give it that back, or "
+            f"{terms.elsewhere}"
         )
     _check_counts(folder / LAST, checkpoint, type(data).__qualname__, now.epoch_batches, terms)
     if before.precision != now.precision:

@@ -110,6 +110,8 @@ class Run:
         As :class:`RunRecord` has them: of what is trained on, and of what is validated on, if anything is.
     checkpoint
         What the one that it goes on from holds; None begins.
+    noise
+        As :class:`RunRecord` has it.
     callbacks, loggers, options
         What else watches, where values are logged, and further options of Lightning's trainer.
 
@@ -129,6 +131,7 @@ class Run:
         package: Package,
         digests: tuple[str, str | None],
         checkpoint: Mapping[str, Any] | None,
+        noise: str | None = None,
         callbacks: Sequence[Callback] = (),
         loggers: Sequence[str] = ("tensorboard",),
         **options: Any,
@@ -136,7 +139,7 @@ class Run:
         self.folder, self.config, self.terms, self.module, self.data = folder, config, terms, module, data
         settings: EngineConfig = getattr(config, terms.section)
         epochs = get(config, terms.epochs)
-        record = RunRecord(asdict(config), *digests, choose_precision(settings, terms.section), data.epoch_batches)
+        record = RunRecord(asdict(config), *digests, choose_precision(settings, terms.section), data.epoch_batches, noise)
         self.checkpoints = Checkpoints(folder, package, settings.checkpoint_minutes, data, has_dev=record.dev is not None)
         self.resume_from = None if checkpoint is None else folder / LAST
         if checkpoint is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from asr.config import Config
 from asr.data.batches import evaluation_loader, longest_batch
 from asr.data.manifest import read_manifest, transcript
+from asr.data.noise import noise_digest
 from asr.engine.checkpoint import LAST
 from asr.engine.display import show_time
 from asr.engine.loggers import IDS, METRICS, check_loggers
@@ -101,6 +102,7 @@ def train(config: Config) -> int:
         digests = corpus_digest(cuts), None if dev is None else corpus_digest(dev)
         run = Run(
             *(folder, config, TERMS, module, data, package, digests, checkpoint),
+            noise=noise_digest(data.chain.noises),
             callbacks=[GradientFlow(folder)] if config.trainer.gradient_flow else [],
             loggers=config.trainer.loggers,
             check_val_every_n_epoch=config.trainer.validate_every,
