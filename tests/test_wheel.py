@@ -67,7 +67,7 @@ def test_wheel_holds_every_module_and_yaml_and_nothing_else(installed: Installed
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "asr").rglob("*.py")} | {
         "asr/py.typed",
         *(f"asr/pictures/{name}" for name in ("page.html", "report.html", "report.css")),
-        *(f"asr/pictures/report_{name}.js" for name in ("charts", "sound", "table")),
+        *(f"asr/pictures/report_{name}.js" for name in ("alignment", "charts", "sound", "table")),
         *STAND_IN,
     }
     expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "asr" / "models").rglob("*") if path.is_file()}

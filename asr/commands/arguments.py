@@ -100,13 +100,13 @@ def print_config(config: Any) -> int:
     return 0
 
 
-def add_report(parser: argparse.ArgumentParser, metavar: str, page: str) -> None:
-    """Declare the arguments of a report; :func:`check_report` looks at them."""
+def add_report(parser: argparse.ArgumentParser, metavar: str, page: str = "") -> None:
+    """Declare the arguments of a report, and say which page it is; :func:`check_report` looks at them."""
     parser.add_argument(
         "--report",
         type=file_path,
         metavar=metavar,
-        help=f"also write a page to look at and listen to, {page}: error rates, breakdowns, confused words, all utterances",
+        help=f"also write a page to look at and listen to{page}: error rates, breakdowns, confused words, all utterances",
     )
     parser.add_argument(
         "--embed-audio",

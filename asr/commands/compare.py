@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fail-above", type=per_cent, metavar="PERCENT", help="exit with code 1 where a system's word error rate is above this"
     )
     parser.add_argument("-o", "--output", type=file_path, metavar="FILE", help="also write all figures as JSON")
-    add_report(parser, "PAGE", "PAGE.html")
+    add_report(parser, "PAGE.html")
 
 
 def run(args: argparse.Namespace) -> int:

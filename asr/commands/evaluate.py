@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_normaliser(parser)
     add_details(parser)
-    add_report(parser, "DIR", "DIR/<manifest>.html")
+    add_report(parser, "DIR", ", DIR/<manifest>.html")
     parser.add_argument(
         "--fail-above",
         type=per_cent,

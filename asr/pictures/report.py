@@ -1,6 +1,7 @@
 """The report of an evaluation or a comparison: a page that stands alone, and asks nothing of a network.
 
-Its parts are ``report.html``, ``report.css`` and three scripts: charts, the table of utterances, and sound.
+Its parts are ``report.html``, ``report.css`` and four scripts: charts, the words of an utterance side by side, the table of
+utterances, and sound.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from asr.output import to_json
 from asr.pictures import style
 
-_SCRIPTS = ("report_charts.js", "report_table.js", "report_sound.js")
+_SCRIPTS = ("report_charts.js", "report_alignment.js", "report_table.js", "report_sound.js")
 
 
 def fill_report(content: Mapping[str, Any], sounds: Mapping[int, str] | None = None) -> str:
