@@ -250,6 +250,14 @@ def batches_that_are_no_numbers(checkpoint: dict[str, Any]) -> None:
     checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"] = []
 
 
+def negative_squares(checkpoint: dict[str, Any]) -> None:
+    checkpoint["optimizer_states"][0]["state"][0]["exp_avg_sq"].neg_()
+
+
+def forgotten_best(checkpoint: dict[str, Any]) -> None:
+    checkpoint["callbacks"].clear()
+
+
 def emptied_moments(checkpoint: dict[str, Any]) -> None:
     checkpoint["optimizer_states"][0]["state"].clear()
 
@@ -276,6 +284,8 @@ def emptied_moments(checkpoint: dict[str, Any]) -> None:
         (all_epochs, "steps are not those of"),
         (no_counts, r"last\.ckpt: cannot be read as a checkpoint \(KeyError: 'ready'"),
         (batches_that_are_no_numbers, r"last\.ckpt: cannot be read as a checkpoint \(TypeError"),
+        (negative_squares, "exp_avg_sq of .* has values below 0"),
+        (forgotten_best, "it lacks 'Checkpoints'"),
         (emptied_moments, "the optimiser's moments are absent"),
     ],
 )

@@ -176,6 +176,8 @@ def load_optimiser(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], n
             if key not in moments.get(number, {}):
                 raise ValueError(f"{name} is absent")
             check_like(name, moments[number][key], torch.zeros(()) if key == "step" else parameter)
+            if key == "exp_avg_sq" and bool((moments[number][key] < 0).any()):
+                raise ValueError(f"{name} has values below 0, which no mean of squares has")
     if len({float(of_one["step"]) for of_one in moments.values()}) > 1:
         raise ValueError("the optimiser's counts of steps differ")
     for configured, group in zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True):

@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.connectors import checkpoint_connector
 from asr.engine.checkpoint import check_like, load_optimiser
 from asr.engine.module import TrainingModule
 from asr.engine.resume import Terms
+from asr.engine.saving import Checkpoints
 from asr.errors import DataError, lacks_memory
 
 
@@ -25,6 +26,7 @@ def check_restorable(path: Path, checkpoint: Mapping[str, Any], module: Training
         Naming the tensor that is absent, foreign, or of another shape or type.
     """
     try:
+        checkpoint["callbacks"][Checkpoints.__qualname__]  # or the best epoch so far would be forgotten
         _check_weights(module.taken_up(checkpoint["state_dict"]), module)
         _check_optimiser(checkpoint, module)
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
