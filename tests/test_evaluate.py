@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from asr.data.manifest import read_manifest, write_manifest
 from asr.decoding import build_decoder
 from asr.errors import DataError
 from asr.package.load import read_package
+from asr.scoring import score
 from asr.scoring.evaluation import Evaluation, evaluate
 from asr.scoring.levels import estimate_snr
 from asr.scoring.normalisers import ScoringNormaliser
@@ -222,6 +224,14 @@ def test_signature_changes_with_the_texts(package: Path, manifests: Path) -> Non
     after = evaluated(package, manifests, 160.0).signature
     assert before != after
     assert before.split("|")[0] == after.split("|")[0]
+
+
+def test_of_a_model_that_writes_sounds_these_are_confused(package: Path, manifests: Path) -> None:
+    result = replace(evaluated(package, manifests, 160.0), writes_words=False)
+    said = score({"u": "ab c"}, {"u": "ax c"})
+    found = replace(result, score=said).details()
+    assert found.confusions.substituted == (("b", "x", 1),)
+    assert [group.n_right for group in found.words if group.n_words] == [1]
 
 
 @pytest.mark.parametrize("wanted_db", [0.0, 10.0, 30.0])

@@ -127,6 +127,7 @@ def break_down(
     alignments: Sequence[Sequence[Pair]],
     attributes: Mapping[str, Mapping[str, Any]],
     vocabulary: frozenset[str] | None = None,
+    sounds: Sequence[Sequence[Pair]] | None = None,
 ) -> Breakdown:
     """Return where the errors are: by each attribute that is known of all utterances, and by words.
 
@@ -142,6 +143,8 @@ def break_down(
         By utterance id: ``speaker``, ``gender``, ``duration_s``, ``snr_db``, ``confidence``, whichever are known.
     vocabulary
         Words that the system can write, where they are a closed list.
+    sounds
+        Of a system that writes sounds, these side by side: what it confuses is told of them, not of words.
     """
     groups: list[Group] = []
     for name in _NAMED:
@@ -155,7 +158,9 @@ def break_down(
         numbers = [value_of(row, attributes.get(row.id, {})) for row in score.utterances]
         if all(number is not None for number in numbers):
             groups += _by_range(name, score.utterances, np.array(numbers, dtype=float))
-    return Breakdown(tuple(groups), tuple(_by_word(alignments, vocabulary)), count_confusions(alignments))
+    return Breakdown(
+        tuple(groups), tuple(_by_word(alignments, vocabulary)), count_confusions(alignments if sounds is None else sounds)
+    )
 
 
 def _by_word(alignments: Sequence[Sequence[Pair]], vocabulary: frozenset[str] | None) -> list[WordGroup]:

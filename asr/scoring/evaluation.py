@@ -66,6 +66,8 @@ class Evaluation:
         were asked for, ``confidence``, the mean of the words', and ``word_times_s``, where each word begins and ends.
     vocabulary
         Words that the decoder can write, where they are a closed list.
+    writes_words
+        Whether it writes words; otherwise the letters of its texts are sounds.
     oracle
         Error rates of the reading among the n best that has the fewest word errors, where the decoder gives more than one.
     calibration
@@ -84,6 +86,7 @@ class Evaluation:
     signature: str
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     vocabulary: frozenset[str] | None = field(default=None, repr=False)
+    writes_words: bool = True
     oracle: Score | None = None
     calibration: CalibrationReport | None = None
     times: TimeErrors | None = None
@@ -125,9 +128,11 @@ class Evaluation:
 
     def details(self) -> Breakdown:
         """Return where the errors are."""
-        rows = self.score.utterances
-        alignments = align_words([row.reference for row in rows], [row.hypothesis for row in rows])
-        return break_down(self.score, alignments, self.attributes, self.vocabulary)
+        texts = [[getattr(row, side) for row in self.score.utterances] for side in ("reference", "hypothesis")]
+        sounds = (
+            None if self.writes_words else align_words(*([" ".join(text.replace(" ", "")) for text in part] for part in texts))
+        )
+        return break_down(self.score, align_words(*texts), self.attributes, self.vocabulary, sounds)
 
     def write(self, folder: Path, stem: str) -> tuple[Path, Path]:
         """Write ``<stem>.jsonl`` (a line an utterance) and ``<stem>.json`` (the summary), each whole or not at all.
@@ -239,6 +244,7 @@ def evaluate(
         ),
         attributes=attributes,
         vocabulary=decoder.vocabulary,
+        writes_words=decoder.writes_words,
         oracle=_oracle(perfect, hypotheses, apply or str),
         calibration=calibration,
         times=times,
