@@ -34,7 +34,18 @@ def test_the_cause_is_shown_where_no_other_process_can_have_said_it(error: Runti
     assert ("MASTER_PORT" in message) is says_so
 
 
-def test_the_exit_code_is_that_of_the_process_that_ended() -> None:
-    ended = SimpleNamespace(wait=lambda seconds: 2)
-    trainer: Any = SimpleNamespace(global_rank=0, strategy=SimpleNamespace(launcher=SimpleNamespace(procs=[ended])))
-    assert failure_of_another(trainer, RuntimeError("gloo"), began=True).exit_code == 2
+@pytest.mark.parametrize(
+    ("error", "began", "says_so"),
+    [
+        (RuntimeError("gloo: Connection closed by peer"), True, False),
+        (RuntimeError("gloo: Connection closed by peer"), False, False),
+        (DistNetworkError("address already in use"), False, True),
+    ],
+)
+def test_a_process_that_was_started_and_ended_has_said_why(error: RuntimeError, began: bool, says_so: bool) -> None:
+    codes = [0, 2, -15]
+    started = [SimpleNamespace(wait=lambda seconds, code=code: code) for code in codes]
+    trainer: Any = SimpleNamespace(global_rank=1, strategy=SimpleNamespace(launcher=SimpleNamespace(procs=started)))
+    failure = failure_of_another(trainer, error, began=began)
+    assert failure.exit_code == 2
+    assert (str(failure) == ANOTHER_ENDED) is not says_so

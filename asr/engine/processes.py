@@ -43,29 +43,35 @@ def failure_of_another(trainer: Trainer, error: RuntimeError, *, began: bool) ->
     trainer
         Of this process.
     error
-        What told it.
+        What told it. One of the network may be what is wrong itself, and so may every one before all processes were there;
+        otherwise another process has said what was wrong.
     began
-        Whether training had begun, and so all processes were there: then another has said what was wrong. Before, and where the
-        error is of the network, it may be what is wrong itself.
+        Whether training had begun.
     """
-    failure = Failure(f"process {trainer.global_rank} of the run stops, because another one ended; see its message, if any")
-    if not began or isinstance(error, (torch.distributed.DistNetworkError, torch.distributed.DistStoreError)):
+    code, rank = _code_of_started(trainer), trainer.global_rank
+    failure = Failure(f"process {rank} of the run stops, because another one ended; see its message, if any")
+    of_network = isinstance(error, (torch.distributed.DistNetworkError, torch.distributed.DistStoreError))
+    if of_network or not (began or code):
         failure = Failure(
-            f"process {trainer.global_rank} of the run cannot work with the others ({type(error).__name__}: "
+            f"process {rank} of the run cannot work with the others ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:300]}). Where another one has said what was wrong, mend that; otherwise make sure "
             "that the processes can reach one another: MASTER_ADDR and MASTER_PORT, where they are set, have to be this "
             "machine's and free"
         )
+    failure.exit_code = code or failure.exit_code
+    return failure
+
+
+def _code_of_started(trainer: Trainer) -> int:
+    """Wait for the processes that this one started, end those that do not end, and return the last exit code of an error."""
+    code = 0
     started: list[subprocess.Popen[Any]] = getattr(trainer.strategy.launcher, "procs", [])
     for process in started:
         try:
-            code = process.wait(PATIENCE_S)
+            code = max(process.wait(PATIENCE_S), 0) or code
         except subprocess.TimeoutExpired:
             process.kill()
-            continue
-        if code > 0:
-            failure.exit_code = code
-    return failure
+    return code
 
 
 def lost_worker(error: RuntimeError) -> bool:
