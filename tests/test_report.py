@@ -257,3 +257,25 @@ def test_browser_draws_the_page(tmp_path: Path) -> None:
     assert drawn.count("<tbody data-utterance=") == 25
     assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;" in drawn
     assert r"\u202eright" in drawn
+
+
+def test_comparison_without_a_word_to_compare_with(tmp_path: Path) -> None:
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for file, wrote in zip(files, ("x", ""), strict=True):
+        file.write_text("".join(json.dumps({"id": f"u{n}", "reference": "", "hypothesis": wrote}) + "\n" for n in range(3)))
+    page, figures = tmp_path / "page.html", tmp_path / "figures.json"
+    assert main(["compare", *map(str, files), "--report", str(page), "-o", str(figures)]) == 0
+    assert data_of(page)["differences"][0]["rate"] is None
+    assert "NaN" not in figures.read_text()
+    assert "Infinity" not in figures.read_text()
+
+
+@pytest.mark.parametrize("audio", ["a\x00b", "\ud800.wav", "/dev/zero", ".", "", "missing.wav"])
+@pytest.mark.parametrize(
+    "times", [{}, {"start_s": -5, "duration_s": 0}, {"start_s": 1e30, "duration_s": 1e300}, {"duration": "nan"}]
+)
+def test_odd_sounds_are_named_or_left_out(tmp_path: Path, audio: str, times: dict[str, Any]) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"id": "u", "reference": "a", "hypothesis": "b", "audio": audio, **times}) + "\n")
+    assert main(["compare", str(path), "--report", str(tmp_path / "page.html")]) == 0
+    assert main(["compare", str(path), "--report", str(tmp_path / "page.html"), "--embed-audio"]) == 3

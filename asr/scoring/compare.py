@@ -97,6 +97,7 @@ class Difference:
     def to_mapping(self, top: int = 100) -> dict[str, Any]:
         """Return what a summary file holds; of utterances and words as many as asked for from either end."""
         finite = {
+            "wer_difference": self.wer,
             "p": self.p,
             "p_bootstrap": self.p_bootstrap,
             "p_mapsswe": self.test.p,
@@ -104,7 +105,6 @@ class Difference:
         return {
             "first": self.first,
             "second": self.second,
-            "wer_difference": self.wer,
             **self.interval.to_mapping(),
             **{name: value if math.isfinite(value) else None for name, value in finite.items()},
             "segments": self.test.n_segments,

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -227,7 +228,7 @@ def _cell(row: Mapping[str, Any], keys: tuple[str, ...], where: str, what: str) 
 
 def _attributes(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {key: row[key] for key in _ATTRIBUTES if isinstance(row.get(key), str) and row[key]}
-    audio = next((row[key] for key in _AUDIO if isinstance(row.get(key), str) and row[key]), None)
+    audio = next((row[key] for key in _AUDIO if isinstance(row.get(key), str) and _is_path(row[key])), None)
     found |= {"audio": str(folder / audio)} if audio is not None else {}
     times = row.get("word_times_s")
     found |= {"word_times_s": times} if _are_times(times) else {}
@@ -235,10 +236,17 @@ def _attributes(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         value = next((row[key] for key in keys if key in row), None)
         try:
             number = math.nan if value in (None, "") or isinstance(value, bool) else float(value)
-            found |= {name: number} if math.isfinite(number) else {}
+            found |= {name: number} if math.isfinite(number) and (not name.endswith("_s") or 0 <= number < _MAX_S) else {}
         except (TypeError, ValueError, OverflowError):
             continue  # another table's column of that name
     return found
+
+
+def _is_path(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text) != b""
+    except UnicodeEncodeError:
+        return False
 
 
 def _are_times(value: Any) -> bool:
