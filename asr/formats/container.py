@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from asr.errors import AudioError
+from asr.formats.avi import ChunkClock, has_chunk_clock
 from asr.formats.file import TRUNCATED_SHARE, GuardedFile, Reading
 from asr.formats.links import is_placeholder
+from asr.formats.packets import PacketLog
 from asr.formats.timeline import Timeline
 from asr.formats.tracks import choose_track
 from asr.interrupts import deferred
+from asr.mixing import LARGEST_SAMPLE
 from asr.waveform import check_rate
 
 # PyAV may open only real containers: playlist formats could make it read other files or addresses.
@@ -31,6 +34,9 @@ _WITHOUT_LENGTH = ("aac", "ac3", "amr", "eac3", "mp3", "mpeg", "mpegts")
 _OWN_LENGTH = (_INDEXED, "aiff", "ape", "au", "caf", "flac", "ogg", "tta", "w64", "wav", "wv")
 # Theirs state that of the longest track, such as the pictures. (FFmpeg may also have guessed that of asf.)
 _WHOLE_LENGTH = ("matroska,webm", "avi", "flv")
+# Their packets are found one behind the other, and what lies between them is passed over.
+_IN_ORDER = ("matroska,webm", "asf", "flv")
+_WITH_CHECKSUMS = ("flac", "tta", "wavpack")  # codecs whose checksums FFmpeg looks at only when it is told to
 _UNKNOWN_PACKETS = 1 << 30  # FFmpeg writes this into an avi that goes into a pipe
 _MATROSKA, _MATROSKA_HEAD = b"\x1a\x45\xdf\xa3", 1 << 14
 _MATROSKA_DURATION = (b"\x44\x89\x84", b"\x44\x89\x88")  # the element, and its length of 4 or 8 bytes
@@ -64,7 +70,9 @@ class Container:
         self._guessed = guessed
         self._raw = container.format.name in _WITHOUT_LENGTH
         self._start_s = (container.start_time or 0) / 1e6
-        self._stamps: dict[int, tuple[int, int]] = {}  # the last one of each track, and the longest step, in its unit of time
+        self._log = PacketLog(in_order=container.format.name in _IN_ORDER)
+        is_counted = container.format.name == "avi" and has_chunk_clock(audio)
+        self._clock = ChunkClock(file, audio) if is_counted else None
         self.read_s = 0.0
         self._faults: list[tuple[float, str]] = []
         self._pending: list[tuple[float, str]] = []
@@ -105,7 +113,7 @@ class Container:
             yield from _silence(silence_s, frame)
             self.read_s += length_s
             for block in converter.convert(frame):
-                yield frame.rate, block
+                yield frame.rate, self._sound(timeline, block)
             self._file.check()
         for block in converter.rest():
             yield converter.rate, block
@@ -141,21 +149,24 @@ class Container:
         try:
             for packet in _together(self._container.demux()):  # of all tracks: where the last one ends shows what is missing
                 stream = packet.stream
-                stamp = packet.pts if packet.pts is not None else packet.dts
-                if stamp is not None:
-                    last, step = self._stamps.get(stream.index, (stamp, 0))
-                    self._stamps[stream.index] = max(stamp, last), max(stamp - last, step, packet.duration or 0)
-                if stream is audio or stream.index == audio.index:  # packet.stream_index is wrong for the last, empty ones
+                # packet.stream_index is wrong for the last, empty ones
+                is_sound = stream is audio or stream.index == audio.index
+                if is_sound and self._clock is not None:
+                    self._clock.set(packet)
+                if missing := self._log.add(packet, is_sound=is_sound):
+                    self._pending.append((timeline.position_s, missing))
+                if is_sound:
                     yield packet
         except (av.error.FFmpegError, ValueError) as error:
             self._failed(timeline, error)
 
-    def _end_s(self) -> tuple[float, float]:
-        """Return the last time stamp of any track (s), and where that ends; a picture need not say how long it is shown."""
-        streams = self._container.streams
-        known = [(last, step, streams[index].time_base) for index, (last, step) in self._stamps.items()]
-        ends = [(float(last * unit), float((last + step) * unit)) for last, step, unit in known if unit] or [(0.0, 0.0)]
-        return max(last for last, _ in ends) - self._start_s, max(end for _, end in ends) - self._start_s
+    def _sound(self, timeline: Timeline, block: np.ndarray) -> np.ndarray:
+        """Return a block, silence in the place of noise that a codec makes of what it cannot read."""
+        largest = np.abs(block).max(initial=0.0)
+        if largest <= LARGEST_SAMPLE or self._audio.codec_context.name.startswith("pcm"):
+            return block
+        self._pending.append((timeline.position_s, f"samples as large as {largest:.3g} are no sound"))
+        return np.zeros_like(block)
 
     def _failed(self, timeline: Timeline, error: Exception) -> None:
         self._file.check()
@@ -182,8 +193,8 @@ class Container:
         present_s, whole = timeline.position_s - timeline.start_s, True
         if (promised_s := self.promised_s()) is not None:
             whole = self._reading.check_length(round(present_s * rate), round(promised_s * rate), rate, name)
-        elif (whole_s := self._whole_s()) and self._end_s()[1] < whole_s * (1 - TRUNCATED_SHARE) - _CONTAINER_ERR_S:
-            what = f"is truncated: its time stamps end at {self._end_s()[0]:.2f} s, its header promises {whole_s:.2f} s"
+        elif (whole_s := self._whole_s()) and self._log.end_s()[1] < whole_s * (1 - TRUNCATED_SHARE) - _CONTAINER_ERR_S:
+            what = f"is truncated: its time stamps end at {self._log.end_s()[0]:.2f} s, its header promises {whole_s:.2f} s"
             self._reading.damaged(name, what)
             whole = False
         if self._faults and whole:
@@ -302,7 +313,10 @@ def open_container(file: GuardedFile, why: str, reading: Reading, *, ignore_leng
             opened = av.open(file, mode="r", options=options, metadata_errors="ignore")
         with opened as container:
             file.check()
-            yield Container(file, reading, container, choose_track(container, file.name, reading), guessed=guessed)
+            track = choose_track(container, file.name, reading)
+            if track.codec_context.name in _WITH_CHECKSUMS:
+                track.codec_context.options = {"err_detect": "crccheck+explode"}
+            yield Container(file, reading, container, track, guessed=guessed)
     except (av.error.FFmpegError, ValueError) as error:
         file.check()
         if isinstance(error, MemoryError):
