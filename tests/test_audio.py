@@ -349,9 +349,6 @@ def test_truncated_file(tmp_path: Path, suffix: str, share: float) -> None:
     noise = 0.3 * np.random.default_rng(0).standard_normal(4 * SAMPLE_RATE)
     soundfile.write(path, noise.clip(-1, 1), SAMPLE_RATE)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    if suffix == "ogg" and share == 0.5:  # a page ends where the next begins: such a file is a shorter recording
-        assert len(load_audio(path, SAMPLE_RATE)) < 4 * SAMPLE_RATE
-        return
     with pytest.raises(AudioError, match=f"cut.{suffix}: .*(truncated|no audio)"):
         load_audio(path, SAMPLE_RATE)
 

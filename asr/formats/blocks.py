@@ -147,7 +147,7 @@ def _behind_damage(file: GuardedFile, link: Link, audio: SoundFile, place: int, 
     before_s = read_s = place / audio.sample_rate
     part = Part(before_s)
     quiet = dataclasses.replace(reading, lose=lambda _: None, tell=None)
-    with suppress(AudioError), open_container(file.part(link.start, link.end), what, quiet) as container:
+    with suppress(AudioError), open_container(_plain(link).part(file), what, quiet) as container:
         for rate, block in container.blocks():
             wanted = part.cut(rate, block)
             if len(wanted):
@@ -169,9 +169,12 @@ def open_link(file: GuardedFile, link: Link, reading: Reading) -> Iterator[Sound
         It cannot be read, or something is missing in the middle of it.
     """
     why = "its header gives no length"
+    if link.cut is not None:
+        reading.damaged(file.name, link.cut)
+    if link.notice is not None and reading.tell is not None:
+        reading.tell(link.notice)
     if link.length != "unknown" and link.hole is None:
-        part = file.part(link.start, link.end, endless=link.length == "counted")
-        audio, why = open_soundfile(part, reading)
+        audio, why = open_soundfile(link.part(file), reading)
         if audio is not None:
             try:
                 if reading.track:
@@ -183,7 +186,7 @@ def open_link(file: GuardedFile, link: Link, reading: Reading) -> Iterator[Sound
     missing = f"is corrupt: something is missing at byte {link.hole}"
     if link.hole is not None and reading.lose is None:
         raise AudioError(f"{file.name}: {missing}")
-    part = file.part(link.start, link.end, zeros_at=link.wrong_size)
+    part = _plain(link).part(file)
     quiet = reading if link.hole is None else dataclasses.replace(reading, lose=lambda _: None)
     with open_container(part, why, quiet, ignore_length=link.length == "unknown") as container:
         yield container
@@ -195,3 +198,8 @@ def open_link(file: GuardedFile, link: Link, reading: Reading) -> Iterator[Sound
 
 def _unnamed(error: AudioError, name: str) -> str:
     return str(error).removeprefix(f"{name}: ")
+
+
+def _plain(link: Link) -> Link:
+    """Return a link of known size, which PyAV does not have to look for."""
+    return dataclasses.replace(link, length="stated")

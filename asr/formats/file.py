@@ -21,6 +21,8 @@ Source = str | Path | bytes | BinaryIO
 _ADDRESS = re.compile("(?:^|/)(?P<scheme>https?|ftp|s3|gs|file):/+(?P<rest>.*)", re.DOTALL)
 TRUNCATED_SHARE = 0.01
 """A file is truncated where more than this is missing of what its header promises."""
+LENGTH_ERR_S = 0.1
+"""By which headers may err, however short the sound."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Reading:
         bool
             Whether all is there.
         """
-        if n_read >= n_promised * (1 - TRUNCATED_SHARE) or n_promised - n_read <= 0.1 * sample_rate:
+        if n_read >= n_promised * (1 - TRUNCATED_SHARE) or n_promised - n_read <= LENGTH_ERR_S * sample_rate:
             return True
         read_s, promised_s = n_read / sample_rate, n_promised / sample_rate
         self.damaged(name, f"is truncated: {read_s:.2f} s could be read, its header promises {promised_s:.2f} s")
@@ -76,28 +78,21 @@ class GuardedFile:
         What to call it in an error; FFmpeg looks at its ending.
     start, end
         The stretch, in bytes; to the end of the file by default.
+    head
+        What takes the place of its first bytes.
     endless
         Let the size be unknown to the library, which then has to look where the end is.
-    zeros_at
-        Where four bytes of the whole file are read as zeros: a size that is not true.
     """
 
     def __init__(
-        self,
-        stream: BinaryIO,
-        name: str,
-        start: int = 0,
-        end: int | None = None,
-        *,
-        endless: bool = False,
-        zeros_at: int | None = None,
+        self, stream: BinaryIO, name: str, start: int = 0, end: int | None = None, head: bytes = b"", *, endless: bool = False
     ) -> None:
         self.name = name
         self._stream = stream
         self._start = start
         self._end = end
+        self._head = head
         self._endless = endless
-        self._zeros_at = zeros_at
         self._place = 0  # in the whole file
         self._error: BaseException | None = None
 
@@ -110,9 +105,9 @@ class GuardedFile:
             return None
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
-    def part(self, start: int, end: int, *, endless: bool = False, zeros_at: int | None = None) -> GuardedFile:
+    def part(self, start: int, end: int, head: bytes = b"", *, endless: bool = False) -> GuardedFile:
         """Return a stretch of a whole file, at its start."""
-        part = GuardedFile(self._stream, self.name, start, end, endless=endless, zeros_at=zeros_at)
+        part = GuardedFile(self._stream, self.name, start, end, head, endless=endless)
         part.seek(0)
         return part
 
@@ -127,12 +122,11 @@ class GuardedFile:
         except BaseException as error:  # a file object may be anybody's, and raise anything
             self._error = self._error or error
             return b""
-        if self._zeros_at is not None and self._place < self._zeros_at + 4 and self._zeros_at < self._place + len(content):
-            first, last = (max(0, place - self._place) for place in (self._zeros_at, self._zeros_at + 4))
-            last = min(last, len(content))
-            content = content[:first] + bytes(last - first) + content[last:]
+        place = self.tell()
         self._place += len(content)
-        return content
+        return (
+            content if place >= len(self._head) else (self._head[place:] + content[len(self._head) - place :])[: len(content)]
+        )
 
     def read_at(self, position: int, size: int) -> bytes:
         """Return up to so many bytes from a position on."""

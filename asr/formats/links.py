@@ -2,29 +2,30 @@
 
 Files are put one behind the other (``cat a.mp3 b.mp3``), written into pipes, where no header can tell the length, or carry tags
 that a decoder's guess takes for sound. Only what a header really states, and the file bears out, is taken for a length.
+
+What follows where a recording ends is read as well if it begins, at once or behind tags and zeros, as a known kind does: wav,
+RF64, AIFF, W64, AU, CAF, VOC, TTA, WavPack, MPEG audio, FLAC, Ogg, mp4, asf and flv, in any order. Anything else is not: tags,
+chunks, zeros and up to 1 KiB of whatever there may be are passed over, and of more than that a notice says how much it is.
 """
 
 from __future__ import annotations
 
-import re
+import struct
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
+from asr.formats import chunks, flac, ogg
 from asr.formats.file import GuardedFile
-from asr.formats.mpeg import find_frames, follow_frames, stated_end, tags_end
+from asr.formats.mpeg import Followed, find_frames, follow_frames, read_counts, tags_end
 
 _UNKNOWN_SIZES = (1 << 31, 1 << 32, 1 << 63, 1 << 64)  # a program that cannot know a size writes one just below or above
 _UNKNOWN_MARGIN = 1 << 16
 _ROUND_SIZES = (1_000_000_000, 2_000_000_000, 0x7FF00000, 0x7F000000)
 _HEADER = 128  # bytes by which the sizes of the file and of its sound may differ
-_FLAC_WINDOW = 1 << 15  # bytes in which a frame is looked for
-_FLAC_SAMPLED = (0.31, 0.5, 0.62, 0.83)  # of the bytes: files of one length, joined, are not in order there, however many
-_FLAC_SYNC = re.compile(rb"\xff[\xf8\xf9]")
-_FLAC_START = b"fLaC\0\0\0\x22"
-_FLAC_BLOCKS = {1: 192, **{code: 576 << code - 2 for code in range(2, 6)}, **{code: 256 << code - 8 for code in range(8, 16)}}
 _GUESSED_SHARE = 0.005  # by which the bytes of tags may lengthen what is guessed of an mp3
 _JUNK = 2048  # bytes before the first frame
+_UNTOLD = 1024  # bytes that may lie behind the sound
 _OTHERS = (b"RIFF", b"RF64", b"FORM", b"caff", b".snd", b"\x1a\x45\xdf\xa3", b"FLV", b"\x30\x26\xb2\x75", b"\0\0\0", b"riff")
 _SEARCHED_AT_ONCE = 1 << 20
 _KEPT = 4096
@@ -43,15 +44,25 @@ class Link:
         reading to the end tells it.
     hole
         Where something is missing (byte), if that is known.
-    wrong_size
-        Where four bytes state a size that is not true, which leads astray.
+    cut
+        What is missing at its end, if that is known.
+    notice
+        What should be known of it.
+    head
+        What takes the place of its first bytes: a header that is true.
     """
 
     start: int
     end: int
     length: Literal["stated", "counted", "unknown"] = "stated"
     hole: int | None = None
-    wrong_size: int | None = None
+    cut: str | None = None
+    notice: str | None = None
+    head: bytes = b""
+
+    def part(self, file: GuardedFile) -> GuardedFile:
+        """Return its stretch of a file."""
+        return file.part(self.start, self.end, self.head, endless=self.length == "counted")
 
 
 _Found = tuple[Link, int | None]
@@ -69,7 +80,7 @@ def find_links(file: GuardedFile) -> list[Link]:
         found, start, size = [], 0, file.size
         at: int | None = start
         while at is not None:
-            link, at = _first(file, at, size)
+            link, at = _first(file, at, size, found[-1].head if found else b"")
             found.append(link)
         if key:
             _links[key] = found
@@ -85,19 +96,26 @@ def is_placeholder(size: int) -> bool:
     return size == 0 or any(abs(size - limit) <= margin for limits, margin in margins for limit in limits)
 
 
-def _first(file: GuardedFile, start: int, size: int) -> _Found:
+def _first(file: GuardedFile, start: int, size: int, before: bytes = b"") -> _Found:
     head = file.read_at(start, 12)
+    if before and head.startswith(b"data"):
+        return _data(file, start + 8, size, before[:-4] + head[4:8])
     if head.startswith(b"OggS"):
         return _ogg(file, start, size)
     if head.startswith(b"RIFF") and head.endswith(b"WAVE"):
         return _wav(file, start, size)
-    if head.startswith(b"RF64") and head.endswith(b"WAVE"):
-        unfinished = file.read_at(start + 12, 4) == b"ds64" and file.read_at(start + 28, 8) == bytes(8)
-        return Link(start, size, "unknown" if unfinished else "stated"), None
     begin = tags_end(file, start)
+    if begin > start and file.read_at(begin, 4) in (b"RIFF", b"OggS", b"FORM"):
+        return _first(file, begin, size)
+    if head.startswith(b"RF64") and file.read_at(start + 12, 4) == b"ds64" and file.read_at(start + 28, 8) == bytes(8):
+        return Link(start, size, "unknown"), None
+    if head.startswith(b".snd") and (true_head := _au_head(file, start, size)):
+        return Link(start, size, head=true_head), None
     head = file.read_at(begin, 4)
     if head == b"fLaC":
         return _flac(file, start, begin, size)
+    if (end := chunks.stated_end(file, start, size)) is not None:
+        return _chunked(file, start, end, size)
     if not head.startswith(_OTHERS):
         first = find_frames(file, begin, min(begin + _JUNK, size), size)
         if first is not None:
@@ -105,43 +123,72 @@ def _first(file: GuardedFile, start: int, size: int) -> _Found:
     return Link(start, size), None
 
 
+def _behind(file: GuardedFile, end: int, size: int) -> tuple[int | None, str | None]:
+    """Return where the next recording begins behind the end of one, and, where none does, what lies there unread."""
+    if end >= size:
+        return None, None
+    behind = chunks.padding_end(file, end, size)
+    for place in (end, behind, behind - 3):  # an mp4 begins with zeros
+        if end <= place < size and chunks.is_start(file, place, size):
+            return tags_end(file, place), None
+    return None, _unread(file, end, size)
+
+
+def _unread(file: GuardedFile, end: int, size: int, byte_rate: int = 0) -> str | None:
+    """Say how much lies behind the end of a recording; None where it is little, or tags and zeros."""
+    if size - chunks.padding_end(file, end, size) <= _UNTOLD:
+        return None
+    end = tags_end(file, end)
+    as_sound = f" (if they are sound, {(size - end) / byte_rate:.2f} s)" if byte_rate else ""
+    return (
+        f"{size - end} bytes{as_sound} behind its sound, from byte {end} on, are not read: its header says that it ends before"
+    )
+
+
+def _chunked(file: GuardedFile, start: int, end: int, size: int) -> _Found:
+    """Believe the sizes of chunks that end in the file."""
+    if end > size:
+        is_caf = file.read_at(start, 4) == b"caff" and end - size > _HEADER
+        return Link(start, size, cut=f"is truncated: its header promises {end - size} more bytes" if is_caf else None), None
+    other, notice = _behind(file, end, size)
+    return Link(start, end if other is not None or notice else size, notice=notice), other
+
+
+def _au_head(file: GuardedFile, start: int, size: int) -> bytes:
+    """Return a header with the true size where that of an AU file stands for unknown in a way that libsndfile does not know."""
+    n_header, n_bytes = struct.unpack(">II", file.read_at(start + 4, 8).ljust(8, b"\0"))
+    if n_bytes == 0xFFFFFFFF or not is_placeholder(n_bytes) or 0 < n_bytes <= size - start - n_header:
+        return b""
+    return file.read_at(start, 8) + b"\xff\xff\xff\xff"
+
+
 def _ogg(file: GuardedFile, start: int, size: int) -> _Found:
-    """Go from page to page: a recording ends where its others have begun and a first page follows; pages are numbered."""
-    position, numbers, sounding, hole, late = start, dict[bytes, int](), False, None, False
-    while position + 27 <= size:
-        page = file.read_at(position, 27 + 255)
-        if page[:4] != b"OggS" or len(page) < 27:
-            again = _find(file, b"OggS", position + 1, size)
-            if again is None:
-                break
-            position = again
-            continue
-        is_first, serial, number = bool(page[5] & 2), page[14:18], int.from_bytes(page[18:22], "little")
-        if is_first and len(numbers) and not all(number == 0 for number in numbers.values()):
-            return Link(start, position, _one(numbers, late), hole), position
-        if number != numbers.get(serial, -1) + 1 and not is_first:
-            late = late or not sounding  # taken down from a broadcast
-            hole = position if sounding and hole is None else hole
-        sounding = sounding or int.from_bytes(page[6:14], "little", signed=True) > 0
-        numbers[serial] = number
-        position += 27 + page[26] + sum(page[27 : 27 + page[26]])
-    return Link(start, size, _one(numbers, late), hole), None
-
-
-def _one(numbers: dict[bytes, int], late: bool) -> Literal["stated", "unknown"]:
-    """Sound beside pictures is beyond libsndfile, and so is a clock that does not begin at 0."""
-    return "stated" if len(numbers) == 1 and not late else "unknown"
+    """Go from page to page, and on behind a hole; sound beside pictures is beyond libsndfile, and so are odd clocks."""
+    pages = ogg.Pages(start)
+    pages.follow(file, size)
+    other, notice = _behind(file, pages.end, size)
+    while other is None and (again := ogg.find_page(file, pages.end + 1, size)) is not None:
+        pages.end = again
+        pages.follow(file, size)
+        other, notice = _behind(file, pages.end, size)
+    cut = f"is truncated: {pages.missing} bytes are missing of its last page" if pages.missing else None
+    if not pages.ended and other is None and not cut:
+        notice = notice or "its last page does not say that it is the last; the end may be missing"
+    plain = len(pages.numbers) == 1 and not pages.late and not pages.gap
+    return Link(start, other or size, "stated" if plain else "unknown", pages.hole, cut, notice), other
 
 
 def _wav(file: GuardedFile, start: int, size: int) -> _Found:
     riff_size = int.from_bytes(file.read_at(start + 4, 4), "little")
-    data, data_size = start + 12, 0
+    data, data_size, byte_rate = start + 12, 0, 0
     while data + 8 <= size:
         header = file.read_at(data, 8)
         data_size = int.from_bytes(header[4:], "little")
         data += 8
         if header[:4] == b"data":
             break
+        if header[:4] == b"fmt ":
+            byte_rate = int.from_bytes(file.read_at(data + 8, 4), "little")
         data += data_size + data_size % 2
     else:
         return Link(start, size), None
@@ -151,110 +198,97 @@ def _wav(file: GuardedFile, start: int, size: int) -> _Found:
         return Link(start, size, "unknown" if unfinished and data < size else "stated"), None
     data_end, riff_end = data + data_size + data_size % 2, start + 8 + riff_size + riff_size % 2
     for end in (riff_end, data_end):
-        if data_end <= end < size and _is_wav(file.read_at(end, 12)):
-            return Link(start, end), end
-    if data_end >= size or _are_chunks(file, data_end, size):
+        if data_end <= end < size and (other := _behind(file, end, size)[0]) is not None:
+            return Link(start, end), other
+    if data_end >= size or (more := _walk(file, data_end, size)) == size:
         return Link(start, size), None
+    if file.read_at(more, 4) == b"data":
+        return _data(file, data, size, file.read_at(start, data - start))
     # A true header may be followed by junk, but not by more of it than there is sound.
     believed = abs(riff_end - data_end) <= 1 and size - data_end <= data_size
-    return (Link(start, size) if believed else Link(start, size, "unknown", wrong_size=data - 4)), None
+    if believed:
+        return Link(start, size, notice=_unread(file, data_end, size, byte_rate)), None
+    return Link(start, size, "unknown", head=file.read_at(start, data - start - 4) + bytes(4)), None
 
 
-def _is_wav(head: bytes) -> bool:
-    return head.startswith(b"RIFF") and head.endswith(b"WAVE")
-
-
-def _are_chunks(file: GuardedFile, position: int, size: int) -> bool:
-    """Whether chunks fill the rest of a RIFF file."""
+def _walk(file: GuardedFile, position: int, size: int) -> int:
+    """Return where chunks of a RIFF file end, or one begins that holds more sound; its size if they fill it."""
     while position + 8 <= size:
         header = file.read_at(position, 8)
-        position += 8 + int.from_bytes(header[4:], "little")
-        if not all(0x20 <= letter < 0x7F for letter in header[:4]) or position > size + 1:
-            return False
-        position += position % 2
-    return True
+        end = position + 8 + int.from_bytes(header[4:], "little")
+        if header[:4] == b"data" or not all(0x20 <= letter < 0x7F for letter in header[:4]) or end > size + 1:
+            return position
+        position = end + end % 2
+    return size
+
+
+def _data(file: GuardedFile, data: int, size: int, head: bytes) -> _Found:
+    """Return one of several stretches of sound in a wav, with a head as if it were the only one."""
+    end = data + int.from_bytes(head[-4:], "little")
+    more = _walk(file, end + end % 2, size) if end < size else size
+    head = head[:4] + (len(head) - 8 + end - data).to_bytes(4, "little") + head[8:]
+    return Link(data - len(head), min(end, size), head=head), more if file.read_at(more, 4) == b"data" else None
 
 
 def _flac(file: GuardedFile, start: int, begin: int, size: int) -> _Found:
-    head = file.read_at(begin, 42)
-    n_samples, n_block = int.from_bytes(head[21:26], "big") & (1 << 36) - 1, int.from_bytes(head[8:10], "big")
-    end = _flac_end(file, begin, size, n_block)
-    if size - begin > _SEARCHED_AT_ONCE and n_samples and end == n_samples:
-        places = [_flac_place(file, begin + int(share * (size - begin)), size, n_block) for share in _FLAC_SAMPLED]
-        if places == sorted(places):
-            return Link(start, size), None
-    other = _find(file, _FLAC_START, begin + 42, size)
+    info = flac.read_info(file, begin)
+    end, last = flac.last_frame(file, begin, size, info)
+    whole = end == info.n_samples and last + info.longest + _UNTOLD >= size
+    if whole and info.n_samples and flac.in_order(file, begin, size, info):
+        return Link(start, size), None
+    other, notice = _find(file, flac.START, begin + 42, size), None
+    if other is None and not whole and (found := flac.find_end(file, begin, size, info)) is not None:
+        stop = min(size, found + info.longest)
+        other = chunks.find_start(file, found + 1, stop, size)
+        notice = _unread(file, stop, size) if other is None else None
     if other is not None:
-        end = _flac_end(file, begin, other, n_block)
-    unknown = not n_samples or (end is not None and end > n_samples)
-    return Link(start, other or size, "unknown" if unknown else "stated"), other
-
-
-def _flac_place(file: GuardedFile, position: int, size: int, n_block: int) -> int:
-    """Return the number of the sample behind the first frame that begins at a position or behind; 0 if none is found."""
-    content = file.read_at(position, min(_FLAC_WINDOW, size - position))
-    for match in _FLAC_SYNC.finditer(content):
-        if (found := _flac_frame(content[match.start() : match.start() + 16], n_block)) is not None:
-            return found
-    return 0
-
-
-def _flac_end(file: GuardedFile, begin: int, end: int, n_block: int) -> int | None:
-    """Return the samples up to the end of the last frame, as its header counts them; None if no frame is found."""
-    for n_bytes in (_FLAC_WINDOW, 16 * _FLAC_WINDOW):
-        tail = file.read_at(max(begin, end - n_bytes), min(n_bytes, end - begin))
-        for match in reversed(list(_FLAC_SYNC.finditer(tail))):
-            if (found := _flac_frame(tail[match.start() : match.start() + 16], n_block)) is not None:
-                return found
-    return None
-
-
-def _flac_frame(head: bytes, n_block: int) -> int | None:
-    """Return the number of the sample behind a frame, from its header (RFC 9639, section 9.1); None where there is no frame."""
-    if len(head) < 6 or head[1] not in (0xF8, 0xF9) or head[3] & 1:
-        return None
-    code, rate_code = head[2] >> 4, head[2] & 15
-    n_more = next((n for n in range(7) if not head[4] << n & 0x80), 7)  # leading ones of a number as in UTF-8
-    number = head[4] & (0x7F >> n_more)
-    n_more = max(0, n_more - 1)
-    for byte in head[5 : 5 + n_more]:
-        number = number << 6 | byte & 0x3F
-    position = 5 + n_more
-    n_size = {6: 1, 7: 2}.get(code, 0)
-    n_samples = int.from_bytes(head[position : position + n_size], "big") + 1 if n_size else _FLAC_BLOCKS.get(code, 0)
-    position += n_size + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
-    if not n_samples or position >= len(head) or _crc8(head[:position]) != head[position]:
-        return None
-    return (number if head[1] & 1 else number * n_block) + n_samples
-
-
-def _crc8(content: bytes) -> int:
-    value = 0
-    for byte in content:
-        value ^= byte
-        for _ in range(8):
-            value = value << 1 ^ (0x107 if value & 0x80 else 0)
-    return value
+        end, _ = flac.last_frame(file, begin, other, info)
+    unknown = not info.n_samples or (end is not None and end > info.n_samples)
+    return Link(start, other or size, "unknown" if unknown else "stated", notice=notice), other
 
 
 def _mpeg(file: GuardedFile, start: int, begin: int, size: int) -> _Found:
-    """Believe a first frame that states the number of the others and their end, or follow them."""
-    end = stated_end(file, begin)
-    if end is not None:
-        other = find_frames(file, tags_end(file, end), size, size) if end < size else None
-        if other is None:
-            return Link(start, size), None
-        reached, _ = follow_frames(file, begin, end)
-        return Link(start, end, hole=reached if reached < end else None), other
-    end, constant = follow_frames(file, begin, size)
-    behind = tags_end(file, end)
-    other = find_frames(file, behind, size, size) if end < size else None
-    if other is not None and other == behind:
+    """Believe a first frame that states the number of the others and their end, where these bear it out, or follow them."""
+    counts = read_counts(file, begin)
+    if counts is not None:
+        end = begin + counts.n_bytes if counts.n_frames and counts.n_bytes else None
+        followed = follow_frames(file, begin, min(end or size, size))
+        if not _borne_out(counts.n_frames, followed, end, size):
+            start = begin = begin + counts.frame  # what lacks the header is counted
+        elif end is not None:
+            return _stated_mpeg(file, start, end, size, followed.end)
+    followed = follow_frames(file, begin, size)
+    end = min(followed.end, size)
+    other, notice = _behind(file, end, size)
+    if other is not None:
         return Link(begin, end, "counted"), other
-    hole = None if other is None else end
-    guess_fits = constant and size - end < _GUESSED_SHARE * (end - begin)
+    more = find_frames(file, end, size, size) if end < size else None
+    hole = None if more is None else end
+    guess_fits = followed.constant and size - end < _GUESSED_SHARE * (end - begin)
+    if hole is not None:
+        return (Link(start, size, hole=hole) if guess_fits else Link(begin, size, "counted", hole)), None
     # libsndfile counts the frames where it does not know how many bytes there are, but not behind a tag.
-    return (Link(start, size, hole=hole) if guess_fits else Link(begin, end if hole is None else size, "counted", hole)), None
+    return (Link(start, size) if guess_fits else Link(begin, end, "counted", notice=notice)), None
+
+
+def _borne_out(n_stated: int | None, followed: Followed, end: int | None, size: int) -> bool:
+    """Whether frames are as many as stated, with or without the first, up to the stated end.
+
+    They may be fewer where a file is cut off or something else is in the way.
+    """
+    if n_stated is None or followed.end < min(end or size, size):
+        return True
+    enough = followed.n_frames - 1 <= n_stated
+    return enough if end is None or end > size else enough and n_stated <= followed.n_frames and followed.end == end
+
+
+def _stated_mpeg(file: GuardedFile, start: int, end: int, size: int, reached: int) -> _Found:
+    other, notice = _behind(file, end, size)
+    if other is None and notice is not None:
+        other = find_frames(file, chunks.padding_end(file, end, size), size, size)
+    if other is None:
+        return Link(start, size, notice=notice), None
+    return Link(start, end, hole=reached if reached < end else None), other
 
 
 def _find(file: GuardedFile, what: bytes, start: int, size: int) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from asr.formats.file import GuardedFile
 
 # Bits in thousands a second by version 1 or later, layer, and code.
@@ -76,7 +78,26 @@ def _are_frames(file: GuardedFile, position: int, size: int) -> bool:
     return True
 
 
-def follow_frames(file: GuardedFile, position: int, size: int) -> tuple[int, bool]:
+@dataclass(frozen=True)
+class Followed:
+    """Frames in a row.
+
+    Attributes
+    ----------
+    end
+        Behind the last one (bytes), which may not be there as a whole.
+    constant
+        Whether all have the same bit rate, so that the length follows from the bytes.
+    n_frames
+        How many they are.
+    """
+
+    end: int
+    constant: bool
+    n_frames: int
+
+
+def follow_frames(file: GuardedFile, position: int, size: int) -> Followed:
     """Go from frame to frame.
 
     Parameters
@@ -86,20 +107,14 @@ def follow_frames(file: GuardedFile, position: int, size: int) -> tuple[int, boo
     position
         Where the first one begins.
     size
-        Bytes of the file.
-
-    Returns
-    -------
-    end : int
-        Behind the last frame (bytes).
-    constant : bool
-        Whether all have the same bit rate, so that the length follows from the bytes.
+        The last frame begins before (byte).
     """
     kind: _Kind | None = None
     n_bytes: dict[int, int] = {}  # of the frames whose second and third byte have this value; a dictionary, for speed
     rates: set[int] = set()
+    n_frames = 0
     while position < size:
-        content = file.read_at(position, _FOLLOWED_AT_ONCE)
+        content = file.read_at(position, min(_FOLLOWED_AT_ONCE, size - position))
         place = 0
         while place + 4 <= len(content):
             word = content[place + 1] << 8 | content[place + 2]
@@ -107,36 +122,50 @@ def follow_frames(file: GuardedFile, position: int, size: int) -> tuple[int, boo
             if step is None or content[place] != 0xFF:
                 found = read_header(content[place : place + 4])
                 if found is None or found[0] != (kind or found[0]):
-                    return position + place, len(rates) < 2
+                    return Followed(position + place, len(rates) < 2, n_frames)
                 kind, step = found
                 n_bytes[word] = step
                 rates.add(word & 0xF0)
             place += step
+            n_frames += 1
         if not place:
             break
         position += place
-    return min(position, size), len(rates) < 2
+    return Followed(position, len(rates) < 2, n_frames)
 
 
-def stated_end(file: GuardedFile, position: int) -> int | None:
-    """Return where the frames end (bytes), as Xing's or Fraunhofer's header in the first one states it with their number.
+@dataclass(frozen=True)
+class FrameCounts:
+    """What a first frame, which is silent, says of the others.
 
-    Parameters
+    Attributes
     ----------
-    file
-        Where to look.
-    position
-        Where the first frame begins.
+    n_frames, n_bytes
+        How many they are, and how many bytes they have with the first; None where it does not say.
+    frame
+        Bytes of the first.
     """
+
+    n_frames: int | None
+    n_bytes: int | None
+    frame: int
+
+
+def read_counts(file: GuardedFile, position: int) -> FrameCounts | None:
+    """Return what Xing's or Fraunhofer's header says in a frame that begins at a position; None if there is none."""
     head = file.read_at(position, 192)
+    found = read_header(head[:4])
+    if found is None:
+        return None
     for name in (b"Xing", b"Info"):
         at = head.find(name, 4, 64)
-        if at >= 0 and head[at + 7] & 3 == 3:
-            n_frames, n_bytes = (int.from_bytes(head[at + 8 + skip : at + 12 + skip], "big") for skip in (0, 4))
-            return position + n_bytes if n_frames and n_bytes else None
+        if at >= 0:
+            has_frames, has_bytes = head[at + 7] & 1, head[at + 7] & 2
+            n_frames = int.from_bytes(head[at + 8 : at + 12], "big") if has_frames else None
+            at += 12 if has_frames else 8
+            return FrameCounts(n_frames, int.from_bytes(head[at : at + 4], "big") if has_bytes else None, found[1])
     if head[36:40] == b"VBRI":
-        n_bytes, n_frames = int.from_bytes(head[46:50], "big"), int.from_bytes(head[50:54], "big")
-        return position + n_bytes if n_frames and n_bytes else None
+        return FrameCounts(int.from_bytes(head[50:54], "big"), int.from_bytes(head[46:50], "big"), found[1])
     return None
 
 

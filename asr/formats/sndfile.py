@@ -12,7 +12,7 @@ import numpy as np
 
 from asr.chatter import held_back
 from asr.errors import AudioError
-from asr.formats.file import GuardedFile, Reading
+from asr.formats.file import LENGTH_ERR_S, GuardedFile, Reading
 from asr.formats.links import is_placeholder
 from asr.interrupts import deferred
 
@@ -22,6 +22,12 @@ _BYTES_CORRECTED = re.compile(
     r"^\s*(?:data|SSND|BODY|riff|Data Size|Data length)[\s:]+(\d+) \(?should be (\d+)\)?", re.MULTILINE
 )
 _FRAMES_CORRECTED = re.compile(r"Calculated frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
+# What others state, which libsndfile does not compare with what is there.
+_FRAMES_STATED = {
+    "AVR": re.compile(r"^\s*Frames\s*: (\d+)", re.MULTILINE),
+    "MPC2K": re.compile(r"^\s*Frames\s*: (\d+)", re.MULTILINE),
+    "MAT5": re.compile(r"^\s*Rows : \d+\s+Cols : (\d+)(?=\n.*\n    Name : wavedata)", re.MULTILINE),
+}
 _SAMPLE_COUNT = re.compile(rb"^sample_count -i (\d+)", re.MULTILINE)
 # How a file begins that libmpg123 is never asked to read: a wav names its codec, which is MPEG's layer III in very few.
 _SILENT = re.compile(rb"fLaC|OggS|RIFF....WAVEfmt ....(?!\x55\0)", re.DOTALL)
@@ -75,13 +81,15 @@ class SoundFile:
             if start and n_wanted > 0:
                 self._go_to(start, n_block)
             while n_read < n_wanted:
+                n_asked = min(n_block, n_wanted - n_read)
                 with self._at_work():
-                    block = self._audio.read(min(n_block, n_wanted - n_read), dtype="float32", always_2d=True)
+                    block = self._audio.read(n_asked, dtype="float32", always_2d=True)
                 self._file.check()
-                if len(block) == 0:
-                    break
                 n_read += len(block)
-                yield block
+                if len(block):
+                    yield block
+                if len(block) < n_asked:  # the end: asked again, libsndfile may give what it gave before
+                    break
         except soundfile.LibsndfileError as error:
             self._file.check()
             at_s = (start + n_read) / self.sample_rate
@@ -144,11 +152,14 @@ def _cut_off(audio: Any, file: GuardedFile) -> str | None:
         position = file.tell()
         frames += [(audio.frames, int(stated)) for stated in _SAMPLE_COUNT.findall(file.read_at(0, 1024))]
         file.seek(position)
+    if audio.format in _FRAMES_STATED:
+        frames += [(audio.frames, int(stated)) for stated in _FRAMES_STATED[audio.format].findall(log)]
     for there, stated in frames:
         if there < stated:
             return f"is truncated: its header promises {stated / rate:.2f} s, {there / rate:.2f} s are there"
     for stated, there in ((int(first), int(second)) for first, second in _BYTES_CORRECTED.findall(log)):
-        if there < stated and not is_placeholder(stated):
+        missing_s = (stated - there) * audio.frames / there / rate if there else np.inf
+        if missing_s > LENGTH_ERR_S and not is_placeholder(stated):
             return f"is truncated: its header promises {stated} bytes of audio, {there} are there"
     if any(words in log.lower() for words in _CUT_OFF):
         return f"is truncated: {audio.frames / rate:.2f} s are there, its header promises more"
