@@ -27,6 +27,7 @@ const brief = word => {
 const bdi = (parent, text, className = "") => element("bdi", className, parent, shown(text));
 const whole = number => number.toLocaleString("en");
 const percent = (share, digits = 2) => (share === null ? "undefined" : (100 * share).toFixed(digits));
+const withRange = (one, digits) => (one.rate === null ? percent(null) : `${percent(one.rate, digits)} ${range(one, digits)}`);
 const range = (one, digits = 2) =>
   one.low === null ? "undefined" : `[${percent(one.low, digits)}, ${percent(one.high, digits)}]`;
 const colour = k => `var(--series-${k % data.n_colours})`;
@@ -191,7 +192,7 @@ function chart(parent, title, rows, shownSystems) {
       element("td", "number", row, whole(one.n));
       const cell = element("td", "drawn", row);
       one.rates.forEach((rate, at) => draw(cell, rate, {to, k: shownSystems[at], bar: true}));
-      for (const rate of one.rates) element("td", "number", row, `${percent(rate.rate, 1)} ${range(rate, 1)}`);
+      for (const rate of one.rates) element("td", "number", row, withRange(rate, 1));
     }
   };
   const worst = [...rows].sort((a, b) => b.rates[0].rate - a.rates[0].rate).slice(0, SHOWN);
@@ -209,6 +210,7 @@ function breakdown() {
   const grid = byId("breakdown").querySelector(".grid"),
     names = [...new Set(systems.flatMap(one => Object.keys(one.groups)))];
   byId("breakdown").hidden = !names.length;
+  grid.classList.toggle("single", systems.length > 2);
   rightWords(grid);
   for (const name of names) {
     const having = systems.map((_, k) => k).filter(k => systems[k].groups[name]),
