@@ -11,7 +11,7 @@ from asr.errors import AudioError
 Tell = Callable[[str], None]
 """Takes a notice about a recording: what was done that its reader should know."""
 
-SILENT = "holds nothing but digital silence"
+SILENT = "holds nothing but digital silence, or what is too faint for 16 bits"
 """What to say of a recording that :func:`is_silent`."""
 
 LARGEST_SAMPLE = 8.0

@@ -32,11 +32,19 @@ def frames(waveform: np.ndarray, context: av.AudioCodecContext) -> Iterator[av.A
     yield from (*resampler.resample(frame), *resampler.resample(None), None)
 
 
-def muxed(format: str, codec: str, waveform: np.ndarray = LONG, *, late_s: float = 0.0, gap_at: float | None = None) -> bytes:
+def muxed(
+    format: str,
+    codec: str,
+    waveform: np.ndarray = LONG,
+    *,
+    late_s: float = 0.0,
+    gap_at: float | None = None,
+    rate: int = SAMPLE_RATE,
+) -> bytes:
     """Return a file whose time stamps begin late, or leave a gap of GAP seconds from a time on (s)."""
     stream = io.BytesIO()
     with av.open(stream, "w", format=format) as container:
-        track: Any = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
+        track: Any = container.add_stream(codec, rate=rate, layout="mono")
         for frame in frames(waveform, track.codec_context):
             for packet in track.encode(frame):
                 assert packet.pts is not None
@@ -84,6 +92,26 @@ def test_long_chunks_of_an_avi_leave_no_gaps(codec: str) -> None:
     assert struct.unpack_from("<H", content, place)[0] > 64
     content[place : place + 2] = struct.pack("<H", 64)  # the size of a block, which is that of no chunk
     assert len(read(bytes(content))) == length
+
+
+def test_frames_that_overlap_in_time_are_counted() -> None:
+    """As in files that were joined by their packets, whose header says less than there is to hear."""
+    stream = io.BytesIO()
+    with av.open(stream, "w", format="mp4") as container:
+        track: Any = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        packets = [packet for frame in frames(LONG, track.codec_context) for packet in track.encode(frame)]
+        for number, packet in enumerate(packets):
+            packet.pts -= 1023 * min(max(number - 50, 0), 20)
+            packet.dts = packet.pts
+            container.mux(packet)
+    assert len(read(stream.getvalue())) / SAMPLE_RATE == pytest.approx(8.0, abs=0.15)
+
+
+def test_errors_that_only_a_decoder_has_are_said_in_words() -> None:
+    content = muxed("ac3", "ac3", rate=32000)
+    middle = len(content) // 2
+    with pytest.raises(AudioError, match=r"is corrupt after \d\.\d\d s: a frame cannot be decoded"):
+        load_audio(content[:middle] + bytes(4000) + content[middle + 4000 :], SAMPLE_RATE)
 
 
 DAMAGED = [("tta", "tta"), ("wv", "wavpack"), ("matroska", "flac"), ("matroska", "aac"), ("webm", "libopus")]

@@ -43,6 +43,7 @@ _MATROSKA_DURATION = (b"\x44\x89\x84", b"\x44\x89\x88")  # the element, and its 
 _ASF, _ASF_DATA_HEADER = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", 50
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # the object with the number and size of the packets
 _CONTAINER_ERR_S = 0.5
+_FRAMES_ERR_S = 0.1
 _LEAST_TOLD_S = 0.5
 _MOST_TOLD = 3
 _SILENCE_S = 30.0  # at a time
@@ -91,9 +92,12 @@ class Container:
         if self._container.format.name != _INDEXED or not audio.frames or not audio.duration:
             return None
         entries = audio.index_entries
-        if len(entries) != audio.frames or entries[-1].pos + entries[-1].size > self._file.size:
-            return None
+        place = self._file.tell()
+        is_whole = len(entries) == audio.frames and entries[-1].pos + entries[-1].size <= self._file.size
+        self._file.seek(place)
         length_s = float(audio.duration * audio.time_base)
+        if not is_whole or _frames_s(entries, audio.time_base) > length_s + _FRAMES_ERR_S:  # joined frames may overlap in time
+            return None
         start_s = float((audio.start_time or 0) * audio.time_base) - self._start_s
         return round((self._timeline().silence_before(start_s, length_s, None) + length_s) * self.sample_rate)
 
@@ -170,7 +174,10 @@ class Container:
 
     def _failed(self, timeline: Timeline, error: Exception) -> None:
         self._file.check()
-        self._pending.append((timeline.position_s, getattr(error, "strerror", None) or str(error)))
+        what = getattr(error, "strerror", None) or str(error)
+        if what.startswith("Error number"):  # of a decoder that has numbers of its own
+            what = "a frame cannot be decoded"
+        self._pending.append((timeline.position_s, what))
 
     def _go_on(self) -> None:
         """Judge what failed before some sound: a raw stream may begin in the middle."""
@@ -218,6 +225,12 @@ class Container:
         """Return the length of the longest track that the header states; 0 where it states none."""
         stated = self._container.format.name in _WHOLE_LENGTH and self._audio.frames < _UNKNOWN_PACKETS and not self._guessed
         return (self._container.duration or 0) / 1e6 if stated else 0.0
+
+
+def _frames_s(entries: Any, unit: Any) -> float:
+    """Return how long the frames of an index are (s), were all but the last as long as the first."""
+    step = entries[1].timestamp - entries[0].timestamp if len(entries) > 1 else 0
+    return float(step * (len(entries) - 1) * unit)
 
 
 def _together(packets: Iterator[Any]) -> Iterator[Any]:
