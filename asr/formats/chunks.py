@@ -65,8 +65,17 @@ def _number(file: GuardedFile, position: int, n_bytes: int, order: str = "little
 
 
 def _aiff(file: GuardedFile, start: int, size: int) -> int | None:
-    n_bytes = _number(file, start + 4, 4, "big")
-    return start + 8 + n_bytes + n_bytes % 2 if 0 < n_bytes < _UNKNOWN[1] else None
+    """Go from chunk to chunk: what the first says of all is not always so."""
+    position = start + 12
+    while position + 8 <= size and not is_start(file, position, size):
+        head = file.read_at(position, 8)
+        n_bytes = int.from_bytes(head[4:], "big")
+        if not all(0x20 <= letter < 0x7F for letter in head[:4]):
+            break
+        if n_bytes >= _UNKNOWN[1] or (n_bytes == 0 and head[:4] == b"SSND"):
+            return None
+        position += 8 + n_bytes + n_bytes % 2
+    return position
 
 
 def _rf64(file: GuardedFile, start: int, size: int) -> int | None:

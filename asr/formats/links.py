@@ -151,7 +151,7 @@ def _chunked(file: GuardedFile, start: int, end: int, size: int) -> _Found:
         is_caf = file.read_at(start, 4) == b"caff" and end - size > _HEADER
         return Link(start, size, cut=f"is truncated: its header promises {end - size} more bytes" if is_caf else None), None
     other, notice = _behind(file, end, size)
-    return Link(start, end if other is not None or notice else size, notice=notice), other
+    return Link(start, size if other is None else end, notice=notice), other
 
 
 def _au_head(file: GuardedFile, start: int, size: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +16,7 @@ from asr.formats.file import LENGTH_ERR_S, GuardedFile, Reading
 from asr.formats.links import is_placeholder
 from asr.interrupts import deferred
 
+_NEAR_DAMAGE_S = 0.1  # read at a time where something cannot be
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile reports more where a header gives no length
 # What libsndfile says in its log, alone, where it corrects the length of a file that was cut off.
 _BYTES_CORRECTED = re.compile(
@@ -92,15 +93,33 @@ class SoundFile:
                     break
         except soundfile.LibsndfileError as error:
             self._file.check()
-            at_s = (start + n_read) / self.sample_rate
+            at_s = self._damage(start + n_read) / self.sample_rate
             raise AudioError(f"{self._file.name}: is truncated or corrupt after {at_s:.2f} s: {error}") from None
         Reading().check_length(n_read, n_wanted, self.sample_rate, self._file.name)
+
+    def _damage(self, start: int) -> int:
+        """Return before which sample what cannot be read lies, from a sample on; opened anew, for want of a way back."""
+        import soundfile
+
+        n_asked = n_read = round(_NEAR_DAMAGE_S * self.sample_rate)
+        with suppress(soundfile.LibsndfileError), self._at_work():
+            self._audio.close()
+            self._file.seek(0)
+            self._audio = _opened(self._file)
+            if start:
+                self._audio.seek(start)
+            while n_read == n_asked:
+                n_read = len(self._audio.read(n_asked, dtype="float32", always_2d=True))
+                start += n_read
+        self._file.check()
+        return start
 
     def _go_to(self, start: int, n_block: int) -> None:
         """Go to a sample; some codecs, such as GSM 6.10, can only be read on."""
         with self._at_work():
             if self._audio.seekable():
-                self._audio.seek(start)
+                if start:
+                    self._audio.seek(start)
                 return
             while start and (n_read := len(self._audio.read(min(n_block, start), dtype="float32"))):
                 start -= n_read
@@ -120,8 +139,7 @@ def open_soundfile(file: GuardedFile, reading: Reading) -> tuple[SoundFile | Non
         opening.enter_context(_at_work(chatty=_SILENT.match(file.read(22)) is None))
         file.seek(0)
         try:
-            # What is in the file counts, not its name: one that ends in .raw would be taken for bare samples.
-            audio = soundfile.SoundFile(SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell))
+            audio = _opened(file)
         except soundfile.LibsndfileError as error:
             why = error.error_string
         else:
@@ -135,6 +153,13 @@ def open_soundfile(file: GuardedFile, reading: Reading) -> tuple[SoundFile | Non
     file.check()
     file.seek(0)
     return None, why
+
+
+def _opened(file: GuardedFile) -> Any:
+    """Open a file by what is in it, not by its name: one that ends in .raw would be taken for bare samples."""
+    import soundfile
+
+    return soundfile.SoundFile(SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell))
 
 
 @contextmanager
