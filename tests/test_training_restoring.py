@@ -242,6 +242,14 @@ def no_counts(checkpoint: dict[str, Any]) -> None:
     checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"] = {}
 
 
+def within_an_epoch(checkpoint: dict[str, Any]) -> None:
+    checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+
+
+def fewer_batches(checkpoint: dict[str, Any]) -> None:
+    checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"] -= 1
+
+
 def all_epochs(checkpoint: dict[str, Any]) -> None:
     checkpoint["loops"]["fit_loop"]["epoch_progress"]["total"]["completed"] = -1
 
@@ -282,6 +290,8 @@ def emptied_moments(checkpoint: dict[str, Any]) -> None:
         (batches, "steps are not those of"),
         (all_batches, "steps are not those of"),
         (all_epochs, "steps are not those of"),
+        (within_an_epoch, "steps are not those of"),
+        (fewer_batches, "steps are not those of"),
         (no_counts, r"last\.ckpt: cannot be read as a checkpoint \(KeyError: 'ready'"),
         (batches_that_are_no_numbers, r"last\.ckpt: cannot be read as a checkpoint \(TypeError"),
         (negative_squares, "exp_avg_sq of .* has values below 0"),

@@ -196,6 +196,8 @@ def _check_counts(path: Path, checkpoint: Mapping[str, Any], data: str, epoch_ba
         loops = checkpoint["loops"]["fit_loop"]
         progress = [loops[name] for name in ("epoch_loop.batch_progress", "epoch_progress")]
         batches, epochs = ([one["current"][name] for name in _COUNTS] for one in progress)
+        # By these it goes on within the epoch, or after it.
+        fits &= progress[0]["is_last_batch"] is (done == 0) and progress[0]["current"]["processed"] == (done or epoch_batches)
         steps = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]
         fits &= all(0 <= count <= epoch_batches for count in batches) and steps["completed"] == step
         fits &= all(epoch <= count <= epoch + 1 for count in epochs)
