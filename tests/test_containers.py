@@ -76,7 +76,10 @@ def test_stamps_may_begin_late(format: str, codec: str) -> None:
     assert len(read(muxed(format, codec, late_s=5.0))) / SAMPLE_RATE == pytest.approx(8.0, abs=0.15)
 
 
-@pytest.mark.parametrize(("format", "codec"), [("matroska", "aac"), ("matroska", "flac"), ("webm", "libopus"), ("avi", "aac")])
+GAPPED = [("matroska", "aac"), ("matroska", "flac"), ("webm", "libopus"), ("avi", "aac"), ("mpegts", "aac"), ("mpegts", "mp2")]
+
+
+@pytest.mark.parametrize(("format", "codec"), GAPPED)
 def test_gaps_of_stamps_in_a_whole_file_are_silence(format: str, codec: str) -> None:
     waveform = read(muxed(format, codec, gap_at=4.0))
     assert len(waveform) / SAMPLE_RATE == pytest.approx(8.0 + GAP, abs=0.25)
@@ -114,7 +117,15 @@ def test_errors_that_only_a_decoder_has_are_said_in_words() -> None:
         load_audio(content[:middle] + bytes(4000) + content[middle + 4000 :], SAMPLE_RATE)
 
 
-DAMAGED = [("tta", "tta"), ("wv", "wavpack"), ("matroska", "flac"), ("matroska", "aac"), ("webm", "libopus")]
+DAMAGED = [
+    ("mpegts", "aac"),
+    ("mpegts", "libopus"),
+    ("tta", "tta"),
+    ("wv", "wavpack"),
+    ("matroska", "flac"),
+    ("matroska", "aac"),
+    ("webm", "libopus"),
+]
 
 
 @pytest.mark.parametrize(("format", "codec"), DAMAGED)
@@ -152,6 +163,22 @@ def test_packets_that_the_decoder_takes_for_another_setup_are_no_sound() -> None
     waveform = load_audio(path, SAMPLE_RATE, lose=losses.append)
     assert np.abs(waveform).max() < 10
     assert len(losses) == 1
+
+
+def test_transport_streams_of_cameras_may_have_gaps() -> None:
+    """Four bytes of time stand before each packet."""
+    content = muxed("mpegts", "aac", gap_at=4.0)
+    expected = read(content)
+    packets = [bytes(4) + content[start : start + 188] for start in range(0, len(content), 188)]
+    np.testing.assert_array_equal(read(b"".join(packets)), expected)
+
+
+def test_a_hole_of_any_size_does_not_end_a_transport_stream() -> None:
+    content = muxed("mpegts", "aac", np.concatenate([LONG] * 3))
+    middle = len(content) // 2
+    losses: list[str] = []
+    damaged = content[:middle] + bytes(100_000) + content[middle:]
+    assert len(load_audio(damaged, SAMPLE_RATE, lose=losses.append)) / SAMPLE_RATE == pytest.approx(24.0, abs=0.5)
 
 
 def heard(places: list[tuple[float, int]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice, pairwise
 from typing import Any
 
@@ -13,6 +14,7 @@ from asr.errors import AudioError
 from asr.formats.avi import ChunkClock, has_chunk_clock
 from asr.formats.file import TRUNCATED_SHARE, GuardedFile, Reading
 from asr.formats.links import is_placeholder
+from asr.formats.mpegts import is_in_step
 from asr.formats.packets import PacketLog
 from asr.formats.timeline import Timeline
 from asr.formats.tracks import choose_track
@@ -37,6 +39,7 @@ _WHOLE_LENGTH = ("matroska,webm", "avi", "flv")
 # Their packets are found one behind the other, and what lies between them is passed over.
 _IN_ORDER = ("matroska,webm", "asf", "flv")
 _WITH_CHECKSUMS = ("flac", "tta", "wavpack")  # codecs whose checksums FFmpeg looks at only when it is told to
+_ANY_DAMAGE = str(1 << 30)  # bytes that are looked through for the next packet of an mpegts, which otherwise seems to end there
 _UNKNOWN_PACKETS = 1 << 30  # FFmpeg writes this into an avi that goes into a pipe
 _MATROSKA, _MATROSKA_HEAD = b"\x1a\x45\xdf\xa3", 1 << 14
 _MATROSKA_DURATION = (b"\x44\x89\x84", b"\x44\x89\x88")  # the element, and its length of 4 or 8 bytes
@@ -71,7 +74,8 @@ class Container:
         self._guessed = guessed
         self._raw = container.format.name in _WITHOUT_LENGTH
         self._start_s = (container.start_time or 0) / 1e6
-        self._log = PacketLog(in_order=container.format.name in _IN_ORDER)
+        is_whole = partial(is_in_step, file) if container.format.name == "mpegts" else None
+        self._log = PacketLog(in_order=container.format.name in _IN_ORDER, is_whole=is_whole)
         is_counted = container.format.name == "avi" and has_chunk_clock(audio)
         self._clock = ChunkClock(file, audio) if is_counted else None
         self.read_s = 0.0
@@ -317,7 +321,7 @@ def open_container(file: GuardedFile, why: str, reading: Reading, *, ignore_leng
     """
     import av
 
-    options = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
+    options = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file", "resync_size": _ANY_DAMAGE}
     if ignore_length:
         options["ignore_length"] = "1"
     guessed = _check_head(file, reading)

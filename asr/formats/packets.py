@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 _LEAST_JUMP_S = 0.1
@@ -21,10 +22,15 @@ class PacketLog:
     ----------
     in_order
         Whether packets come as they stand in the file, with little between them.
+    is_whole
+        Says of the bytes from one packet of the sound to the next whether nothing is damaged there, for files that are in no
+        such order.
     """
 
-    def __init__(self, *, in_order: bool) -> None:
+    def __init__(self, *, in_order: bool, is_whole: Callable[[int, int], bool] | None = None) -> None:
         self._in_order = in_order
+        self._is_whole = is_whole
+        self._sound_byte: int | None = None
         self._ends: dict[int, tuple[float, float]] = {}  # the last stamp of each track, and the longest step (s)
         self._end_byte: int | None = None
         self._usual = 0
@@ -51,6 +57,8 @@ class PacketLog:
             self._ends[packet.stream.index] = max(stamp_s, last_s), max(stamp_s - last_s, step_s, length_s)
             if is_sound:
                 self._hear(stamp_s, length_s)
+        if self._is_whole is not None and is_sound and packet.pos is not None:
+            return self._looked_at(packet.pos)
         if not self._in_order or packet.pos is None or not packet.size:
             return None
         self._pass_over(packet.pos - (packet.pos if self._end_byte is None else self._end_byte))
@@ -69,6 +77,14 @@ class PacketLog:
             self._jump = end_s, stamp_s
         self._sound_s += length_s
         self._sound_end_s = max(end_s, stamp_s + length_s)
+
+    def _looked_at(self, place: int) -> str | None:
+        """Look at what a jump passed over."""
+        start, self._sound_byte = self._sound_byte, place
+        jump, self._jump = self._jump, None
+        if jump is None or start is None or start >= place or self._is_whole is None or self._is_whole(start, place):
+            return None
+        return f"something is missing from byte {start} to {place}, where time stamps jump by {jump[1] - jump[0]:.2f} s"
 
     def _pass_over(self, n_bytes: int) -> None:
         if n_bytes > max(_LEAST_HOLE, _USUAL * self._usual) and self._hole is not None:
