@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import av
@@ -15,6 +16,7 @@ import pytest
 from conftest import SAMPLE_RATE, spoken
 from test_recordings import LONG, OTHER, RECORDINGS, VOICE, place, read, written
 
+import asr
 from asr.audio import load_audio, probe_audio
 from asr.errors import AudioError
 
@@ -66,6 +68,14 @@ def notices_of(content: bytes) -> list[str]:
     probe_audio(content, tell=probed.append)
     assert told == probed
     return told
+
+
+def said_of(content: bytes) -> str:
+    """Return all that is said of a recording, which may be an error."""
+    try:
+        return "\n".join(notices_of(content))
+    except AudioError as error:
+        return str(error)
 
 
 # Ogg
@@ -143,7 +153,16 @@ def xing(n_frames: float, n_bytes: float, flags: int = 15) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("n_frames", "n_bytes", "flags"), [(0, 1, 15), (0.5, 1, 15), (0.5, 1, 1), (1, 0.5, 15), (0.5, 0.51, 15), (2, 1, 15)]
+    ("n_frames", "n_bytes", "flags"),
+    [
+        (0, 1, 15),
+        (0.5, 1, 15),
+        (0.5, 1, 1),
+        (1, 0.5, 15),
+        (0.5, 0.51, 15),
+        (2, 1, 15),
+        *((0.5, 0.51 + n / 40000, 15) for n in range(4)),
+    ],
 )
 def test_an_mp3_whose_header_states_what_is_not_so(n_frames: float, n_bytes: float, flags: int) -> None:
     waveform = read(xing(n_frames, n_bytes, flags))
@@ -170,6 +189,12 @@ def test_a_wav_whose_size_counts_its_header() -> None:
 def test_a_tag_before_a_recording(format: str) -> None:
     content = written(VOICE, format)
     tag = b"ID3\3\0\0" + bytes((0, 0, 40, 0)) + bytes(40 * 128)
+    np.testing.assert_array_equal(read(tag + content), read(content))
+
+
+def test_a_tag_that_says_it_has_no_bytes() -> None:
+    content = written(VOICE, "WAV")
+    tag = b"APETAGEX" + struct.pack("<IIII8x", 2000, 0, 0, 0)
     np.testing.assert_array_equal(read(tag + content), read(content))
 
 
@@ -216,6 +241,17 @@ def test_zeros_between_recordings_are_passed_over(kind: str) -> None:
     assert len(read(content + bytes(4096) + content)) == pytest.approx(2 * len(alone), abs=10)
 
 
+def test_zeros_in_an_mp3_without_a_length_are_told_of_or_damage() -> None:
+    """They may be padding between two files or stand for what a disk has lost."""
+    (notice,) = notices_of(PIPED_MP3 + bytes(4096) + PIPED_MP3)
+    assert notice.startswith("4096 zeros from byte ")
+    (cut,) = notices_of(PIPED_MP3[:-20])
+    assert cut == "its last frame is cut off; the end may be missing"
+    said = [said_of(PIPED_MP3[:start] + bytes(500) + PIPED_MP3) for start in range(1000, 1100)]
+    assert all("corrupt" in what or " zeros from byte " in what for what in said)
+    assert sum("corrupt" in what for what in said) > 70
+
+
 def test_both_data_chunks_of_a_wav_are_read() -> None:
     first, second = written(VOICE, "WAV"), written(OTHER, "WAV")
     comment = b"LIST" + struct.pack("<I", 10) + bytes(10)
@@ -234,11 +270,14 @@ def test_what_is_not_read_behind_the_sound_is_told_of(kind: str) -> None:
     assert notices_of(content + junk[:500]) == notices_of(content + bytes(20_000)) == []
 
 
-def test_a_recorder_that_died_before_it_knew_its_size() -> None:
+def test_a_recorder_that_died_before_it_knew_its_size(package: Path, tmp_path: Path) -> None:
     content = bytearray(written(LONG, "WAV"))
     content[4:8], content[40:44] = (36 + 128_000).to_bytes(4, "little"), (128_000).to_bytes(4, "little")
-    (notice,) = notices_of(bytes(content))
-    assert notice.startswith("64000 bytes (if they are sound, 2.00 s) behind its sound, from byte 128044 on, are not read")
+    notice = "64000 bytes behind its sound, from byte 128044 on, are not read; "
+    notice += "if they are sound (2.00 s), the size in its header is wrong"
+    assert notices_of(bytes(content)) == [notice]
+    (tmp_path / "a.wav").write_bytes(content)
+    assert notice in asr.load_model(package).transcribe(tmp_path / "a.wav").notices
 
 
 # Damage

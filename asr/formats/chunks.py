@@ -40,11 +40,12 @@ def padding_end(file: GuardedFile, position: int, size: int) -> int:
     before = -1
     while before != position < size:
         before = position
-        position = _zeros_end(file, min(size, tags_end(file, position)), size)
+        position = zeros_end(file, min(size, tags_end(file, position)), size)
     return min(size, position)
 
 
-def _zeros_end(file: GuardedFile, position: int, size: int) -> int:
+def zeros_end(file: GuardedFile, position: int, size: int) -> int:
+    """Return what lies behind zeros at a byte."""
     while position < size:
         content = file.read_at(position, 1 << 16)
         rest = content.lstrip(b"\0")

@@ -25,6 +25,7 @@ _ROUND_SIZES = (1_000_000_000, 2_000_000_000, 0x7FF00000, 0x7F000000)
 _HEADER = 128  # bytes by which the sizes of the file and of its sound may differ
 _GUESSED_SHARE = 0.005  # by which the bytes of tags may lengthen what is guessed of an mp3
 _JUNK = 2048  # bytes before the first frame
+_ZEROS = 8  # bytes at the end of a frame that show that what follows it has begun within
 _UNTOLD = 1024  # bytes that may lie behind the sound
 _OTHERS = (b"RIFF", b"RF64", b"FORM", b"caff", b".snd", b"\x1a\x45\xdf\xa3", b"FLV", b"\x30\x26\xb2\x75", b"\0\0\0", b"riff")
 _SEARCHED_AT_ONCE = 1 << 20
@@ -139,10 +140,10 @@ def _unread(file: GuardedFile, end: int, size: int, byte_rate: int = 0) -> str |
     if size - chunks.padding_end(file, end, size) <= _UNTOLD:
         return None
     end = tags_end(file, end)
-    as_sound = f" (if they are sound, {(size - end) / byte_rate:.2f} s)" if byte_rate else ""
-    return (
-        f"{size - end} bytes{as_sound} behind its sound, from byte {end} on, are not read: its header says that it ends before"
-    )
+    what = f"{size - end} bytes behind its sound, from byte {end} on, are not read"
+    if byte_rate:
+        return f"{what}; if they are sound ({(size - end) / byte_rate:.2f} s), the size in its header is wrong"
+    return f"{what}: no recording of a known kind begins there"
 
 
 def _chunked(file: GuardedFile, start: int, end: int, size: int) -> _Found:
@@ -260,15 +261,19 @@ def _mpeg(file: GuardedFile, start: int, begin: int, size: int) -> _Found:
     followed = follow_frames(file, begin, size)
     end = min(followed.end, size)
     other, notice = _behind(file, end, size)
-    if other is not None:
-        return Link(begin, end, "counted"), other
+    n_zeros = chunks.zeros_end(file, end, size) - end if other is not None else 0
+    if other is not None and not (n_zeros and file.read_at(max(begin, end - _ZEROS), _ZEROS) == bytes(_ZEROS)):
+        passed = f"{n_zeros} zeros from byte {end} on are passed over; they may stand for sound that is missing"
+        return Link(begin, end, "counted", notice=passed if n_zeros else None), other
+    if followed.end > size:
+        notice = "its last frame is cut off; the end may be missing"
     more = find_frames(file, end, size, size) if end < size else None
     hole = None if more is None else end
     guess_fits = followed.constant and size - end < _GUESSED_SHARE * (end - begin)
     if hole is not None:
         return (Link(start, size, hole=hole) if guess_fits else Link(begin, size, "counted", hole)), None
     # libsndfile counts the frames where it does not know how many bytes there are, but not behind a tag.
-    return (Link(start, size) if guess_fits else Link(begin, end, "counted", notice=notice)), None
+    return (Link(start, size, notice=notice) if guess_fits else Link(begin, end, "counted", notice=notice)), None
 
 
 def _borne_out(n_stated: int | None, followed: Followed, end: int | None, size: int) -> bool:

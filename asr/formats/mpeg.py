@@ -114,7 +114,7 @@ def follow_frames(file: GuardedFile, position: int, size: int) -> Followed:
     rates: set[int] = set()
     n_frames = 0
     while position < size:
-        content = file.read_at(position, min(_FOLLOWED_AT_ONCE, size - position))
+        content = file.read_at(position, min(_FOLLOWED_AT_ONCE, size - position + 3))  # the last header may go on behind
         place = 0
         while place + 4 <= len(content):
             word = content[place + 1] << 8 | content[place + 2]
@@ -179,6 +179,7 @@ def tags_end(file: GuardedFile, position: int) -> int:
         elif head.startswith(b"TAG"):
             position += 128
         elif head.startswith(b"APETAGEX") and len(head) == 32:
-            position += int.from_bytes(head[12:16], "little") + (32 if head[23] & 0x80 else 0)
+            # A size without the footer is false, and one of 0 would never end.
+            position += max(32, int.from_bytes(head[12:16], "little") + (32 if head[23] & 0x80 else 0))
         else:
             return position
