@@ -27,7 +27,7 @@ from asr.model.acoustic import SpeechModel
 from asr.model.storage import to_stored
 from asr.package.card import build_card
 from asr.package.load import read_package
-from asr.package.save import compress_package, write_package
+from asr.package.save import compress_package, update_package, write_package
 from asr.scoring import score
 from asr.text import Normaliser, build_tokenizer
 
@@ -403,6 +403,12 @@ def test_compress_through_the_command_line(package: Path, capsys: pytest.Capture
     assert "copy: weights of 0.0 MB instead of 0.0 MB" in capsys.readouterr().out
     assert safetensors.torch.load_file(target / "model.safetensors")[HEAD].dtype == torch.int8
     assert main(["compress", str(package), str(target), "--weights", "float16"]) == 0
+    assert "tune the copy again" not in capsys.readouterr().err
+    found = read_package(target)
+    decoding = dataclasses.replace(found.config.decoding, blank_penalty=0.5)
+    update_package(target, dataclasses.replace(found.config, decoding=decoding), "card")
+    assert main(["compress", str(package), str(target), "--weights", "float16"]) == 0
+    assert f"{target}: had a decoder of its own, tuned or set, which goes: tune the copy again" in capsys.readouterr().err
     (package.parent / "mine").mkdir()
     (package.parent / "mine" / "diary.txt").write_text("dear diary")
     wrong: list[tuple[list[Path | str], str]] = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from asr.commands.numbers import file_path
+from asr.output import say
 from asr.package.shipped import find_model
 
 
@@ -31,10 +32,13 @@ def run(args: argparse.Namespace) -> int:
     """Write the copy and say how large it is."""
     from asr.language.lstm_package import compress_lstm
     from asr.language.package import is_language_package
+    from asr.package.parts import other_decoder
     from asr.package.save import compress_package
 
     source = find_model(args.model)
     is_language_model = is_language_package(source)
+    if not is_language_model and other_decoder(source, args.target):
+        say("compress", f"{args.target}: had a decoder of its own, tuned or set, which goes: tune the copy again")
     target = (compress_lstm if is_language_model else compress_package)(source, args.target, args.weights)
     before, after = (sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 1e6 for folder in (source, target))
     command = "asr lm score" if is_language_model else "asr evaluate"

@@ -105,6 +105,17 @@ def _contained(path: Path, config: DecodingConfig) -> DecodingConfig:
     return dataclasses.replace(config, jobs=min(config.jobs, os.cpu_count() or 1))
 
 
+def other_decoder(folder: Path, target: Path) -> bool:
+    """Say whether there is another package with a decoder whose settings are not this one's."""
+    if not (target / CONFIG_NAME).is_file():
+        return False
+    try:
+        (ours, _), (theirs, _) = (read_config(place / CONFIG_NAME) for place in (folder, target))
+    except (PackageError, OSError):
+        return False  # whoever reads or replaces them says what is wrong
+    return ours.decoding != theirs.decoding
+
+
 def find_part(name: str, folder: Path | None) -> Path:
     """Return the path of a file or folder that a decoder's setting names: in the model package if it is there."""
     inside = folder / name if folder is not None else None
