@@ -64,7 +64,7 @@ def load_audio(
     ----------
     source
         A path, the bytes of a file, or a binary file object that can seek. Time counts from the beginning of the file: sound
-        that begins later, as in a film, has silence before it, and gaps in its time stamps are silence.
+        that begins later, as in a film, has silence before it, and gaps in its time stamps are silence unless damaged.
     sample_rate
         Rate of the result (Hz).
     offset_s, duration_s

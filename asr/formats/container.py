@@ -170,7 +170,7 @@ class Container:
 
     def _sound(self, timeline: Timeline, block: np.ndarray) -> np.ndarray:
         """Return a block, silence in the place of noise that a codec makes of what it cannot read."""
-        largest = np.abs(block).max(initial=0.0)
+        largest = max(block.max(initial=0.0), -block.min(initial=0.0))
         if largest <= LARGEST_SAMPLE or self._audio.codec_context.name.startswith("pcm"):
             return block
         self._pending.append((timeline.position_s, f"samples as large as {largest:.3g} are no sound"))

@@ -32,6 +32,7 @@ class PacketLog:
         self._is_whole = is_whole
         self._sound_byte: int | None = None
         self._ends: dict[int, tuple[float, float]] = {}  # the last stamp of each track, and the longest step (s)
+        self._units_s: dict[int, float] = {}
         self._end_byte: int | None = None
         self._usual = 0
         self._n_bytes = 0
@@ -50,20 +51,23 @@ class PacketLog:
         is_sound
             Whether it is of the track that is read.
         """
-        stamp, unit = packet.pts if packet.pts is not None else packet.dts, packet.stream.time_base
-        if stamp is not None and unit:
-            stamp_s, length_s = float(stamp * unit), float((packet.duration or 0) * unit)
-            last_s, step_s = self._ends.get(packet.stream.index, (stamp_s, 0.0))
-            self._ends[packet.stream.index] = max(stamp_s, last_s), max(stamp_s - last_s, step_s, length_s)
+        stamp, index = packet.pts if packet.pts is not None else packet.dts, packet.stream.index
+        unit_s = self._units_s.get(index)
+        if unit_s is None:
+            unit_s = self._units_s[index] = float(packet.stream.time_base or 0)
+        if stamp is not None and unit_s:
+            stamp_s, length_s = stamp * unit_s, (packet.duration or 0) * unit_s
+            last_s, step_s = self._ends.get(index, (stamp_s, 0.0))
+            self._ends[index] = max(stamp_s, last_s), max(stamp_s - last_s, step_s, length_s)
             if is_sound:
                 self._hear(stamp_s, length_s)
         if self._is_whole is not None and is_sound and packet.pos is not None:
             return self._looked_at(packet.pos)
-        if not self._in_order or packet.pos is None or not packet.size:
+        if not self._in_order or (place := packet.pos) is None or not (size := packet.size):
             return None
-        self._pass_over(packet.pos - (packet.pos if self._end_byte is None else self._end_byte))
-        self._end_byte = packet.pos + packet.size
-        self._n_bytes += packet.size
+        self._pass_over(0 if self._end_byte is None else place - self._end_byte)
+        self._end_byte = place + size
+        self._n_bytes += size
         return self._found()
 
     def end_s(self) -> tuple[float, float]:
