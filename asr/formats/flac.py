@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from asr.formats.file import GuardedFile
 
-START = b"fLaC\0\0\0\x22"
+_START = b"fLaC\0\0\0\x22"
 _WINDOW = 1 << 15  # bytes in which a frame is looked for
 _LONGEST_FRAME = 1 << 16  # bytes, where the header does not say
 _SEARCHED_AT_ONCE = 1 << 20
@@ -41,6 +41,19 @@ def read_info(file: GuardedFile, begin: int) -> StreamInfo:
     head = file.read_at(begin, 42)
     n_samples = int.from_bytes(head[21:26], "big") & (1 << 36) - 1
     return StreamInfo(n_samples, int.from_bytes(head[8:10], "big"), int.from_bytes(head[15:18], "big") or _LONGEST_FRAME)
+
+
+def find_start(file: GuardedFile, position: int, size: int) -> int | None:
+    """Return where another recording begins, at a position or behind; None if none does."""
+    while position < size:
+        content = file.read_at(position, _SEARCHED_AT_ONCE + len(_START))
+        found = content.find(_START)
+        if found >= 0:
+            return position + found
+        if not content:
+            return None
+        position += _SEARCHED_AT_ONCE
+    return None
 
 
 def in_order(file: GuardedFile, begin: int, size: int, info: StreamInfo) -> bool:

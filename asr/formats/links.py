@@ -28,7 +28,6 @@ _JUNK = 2048  # bytes before the first frame
 _ZEROS = 8  # bytes at the end of a frame that show that what follows it has begun within
 _UNTOLD = 1024  # bytes that may lie behind the sound
 _OTHERS = (b"RIFF", b"RF64", b"FORM", b"caff", b".snd", b"\x1a\x45\xdf\xa3", b"FLV", b"\x30\x26\xb2\x75", b"\0\0\0", b"riff")
-_SEARCHED_AT_ONCE = 1 << 20
 _KEPT = 4096
 
 
@@ -237,7 +236,7 @@ def _flac(file: GuardedFile, start: int, begin: int, size: int) -> _Found:
     whole = end == info.n_samples and last + info.longest + _UNTOLD >= size
     if whole and info.n_samples and flac.in_order(file, begin, size, info):
         return Link(start, size), None
-    other, notice = _find(file, flac.START, begin + 42, size), None
+    other, notice = flac.find_start(file, begin + 42, size), None
     if other is None and not whole and (found := flac.find_end(file, begin, size, info)) is not None:
         stop = min(size, found + info.longest)
         other = chunks.find_start(file, found + 1, stop, size)
@@ -294,16 +293,3 @@ def _stated_mpeg(file: GuardedFile, start: int, end: int, size: int, reached: in
     if other is None:
         return Link(start, size, notice=notice), None
     return Link(start, end, hole=reached if reached < end else None), other
-
-
-def _find(file: GuardedFile, what: bytes, start: int, size: int) -> int | None:
-    """Return where some bytes occur next; None if they do not."""
-    while start < size:
-        content = file.read_at(start, _SEARCHED_AT_ONCE + len(what))
-        found = content.find(what)
-        if found >= 0:
-            return start + found
-        if not content:
-            return None
-        start += _SEARCHED_AT_ONCE
-    return None
