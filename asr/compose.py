@@ -232,7 +232,11 @@ def list_recipes(config_dir: Path | str | None = None) -> dict[str, Path]:
 
 
 def _yaml_names(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml") if path.is_file() or path.is_dir())
+    return sorted(
+        path.relative_to(folder).with_suffix("").as_posix()
+        for path in folder.rglob("*.yaml")
+        if path.is_file() or path.is_dir()
+    )
 
 
 def _user_dir(config_dir: Path | str | None) -> Path | None:

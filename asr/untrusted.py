@@ -192,7 +192,7 @@ def read_json(path: Path, max_bytes: int) -> Any:
     """
     text = read_text(path, max_bytes)
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=unique)
         _check_texts(value)
     except (ValueError, RecursionError) as error:
         raise PackageError(f"{path}: not readable as JSON ({_first_line(error)})") from None
@@ -268,7 +268,8 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of JSON; a key that is there twice is a ValueError."""
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
         raise ValueError("a key that is there twice")

@@ -139,6 +139,10 @@ def test_placing_words_is_what_trying_all_segments_gives() -> None:
         ("a.ctm", "rec 1 nan 0.1 x\n", "'nan' is no time"),
         ("a.json", '{"id": "u", "text": "x"', "is not JSON"),
         ("a.json", '[{"session_id": "s", "words": "x"}]', "item 1: has no start_time"),
+        ("a.csv", "id,text,text\nu,a,b\n", "two columns are called 'text'"),
+        ("a.jsonl", '{"id": "u", "text": "x", "text": "y"}\n', "a key that is there twice"),
+        ("a.jsonl", '{"id": "u", "hyp": "x", "ref": "\\udc80"}\n', "halves of surrogate pairs"),
+        ("a.json", '{"wer": 1}', "a.json: names an id under none"),
         ("a.docx", "x", "cannot be told from its name.* Say so with --format: jsonl, json"),
     ],
 )
@@ -268,10 +272,86 @@ def test_words_by_how_often_they_are_said_and_by_the_vocabulary() -> None:
     assert found[2].line() == "said 10 times or more: none right of 0"
 
 
-def test_what_is_not_known_of_all_makes_no_groups() -> None:
+def test_what_is_not_known_of_all_has_a_group_of_the_unknown() -> None:
     (system,) = make_systems({"one": 0.2}, 80)
-    known: dict[str, dict[str, Any]] = {row.id: {"speaker": "a", "snr_db": 3.0} for row in system.score.utterances[1:]}
-    assert {group.attribute for group in break_down(system.score, system.alignments, known).groups} == {"words"}
+    rows = system.score.utterances
+    known: dict[str, dict[str, Any]] = {row.id: {"speaker": "a", "snr_db": 3.0 * at} for at, row in enumerate(rows[1:])}
+    groups = break_down(system.score, system.alignments, known).groups
+    assert [(group.label, group.n_utterances) for group in groups if group.attribute == "speaker"] == [
+        ("a", 79),
+        ("unknown", 1),
+    ]
+    assert [group.n_utterances for group in groups if group.attribute == "snr_db"] == [20, 19, 20, 20, 1]
+    assert {group.attribute for group in groups} == {"speaker", "snr_db", "words"}
+
+
+def test_speakers_are_asked_for_before_many_segments() -> None:
+    """Each speaker prefers one of two systems that are equal on average: no segment of his is independent of the others."""
+    rng = random.Random(1)
+    said, speakers, heard = {}, {}, [{}, {}]  # type: ignore[var-annotated]
+    for index in range(480):
+        name, speaker = f"u{index}", index % 12
+        words = [rng.choice("abcdefgh") for _ in range(12)]
+        said[name], speakers[name] = " ".join(words), f"s{speaker}"
+        for system, rate in enumerate((0.1, 0.3) if speaker % 2 else (0.3, 0.12)):
+            heard[system][name] = " ".join("x" if rng.random() < rate else word for word in words)
+    systems = [System.of(name, score(said, texts, speakers=speakers)) for name, texts in zip("AB", heard, strict=True)]
+    (found,) = compare(systems, speakers).differences
+    assert not found.is_real
+    assert found.how.startswith("signs of 12 speakers; MAPSSWE over")
+    assert compare(systems).differences[0].how.startswith("MAPSSWE, ")
+
+
+def test_one_utterance_proves_nothing() -> None:
+    systems = [System.of(name, score({"u": "a b c"}, {"u": text})) for name, text in (("A", "a b x"), ("B", "a b c"))]
+    (found,) = compare(systems).differences
+    assert (found.p, found.is_real) == (1.0, False)
+    assert "[undefined], p = 1.000 (signs of the utterances; 1 segment, too few for MAPSSWE): chance would do" in found.line()
+
+
+def test_the_best_of_several_readings(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": "u", "ref": "a b c", "hyp": "a x x", "n_best": [{"text": "a x x"}, {"text": "a b x"}]},
+        {"id": "v", "ref": "a", "hyp": "a"},
+    ]
+    (tmp_path / "a.jsonl").write_text(jsonl(rows))
+    (system,) = read_systems([tmp_path / "a.jsonl"]).systems
+    assert system.oracle is not None
+    assert (system.score.wer.counts.errors, system.oracle.wer.counts.errors) == (2, 1)
+    assert "best of the n best: WER 25.00 %" in compare([system]).summary()
+
+
+def test_speakers_may_be_numbers_and_in_any_of_the_files(tmp_path: Path) -> None:
+    for name, known in (("a", {}), ("b", {"speaker": 7})):
+        rows = [{"id": f"u{index}", "ref": "a b", "hyp": "a x", **({"speaker": index} if known else {})} for index in range(12)]
+        (tmp_path / f"{name}.jsonl").write_text(jsonl(rows))
+    corpus = read_systems([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
+    assert [one.score.wer.interval.unit for one in corpus.systems] == ["speaker", "speaker"]
+
+
+def test_what_is_to_be_known_of_texts_with_times(tmp_path: Path) -> None:
+    (tmp_path / "said.stm").write_text(STM + "two 1 anna 0.0 2.0 yes\n")
+    (tmp_path / "heard.stm").write_text("rec 1 x 0.0 4.0 good morning to you\n")
+    notes = read_systems([tmp_path / "heard.stm"], tmp_path / "said.stm").notes
+    assert "has nothing of 1 recordings, such as two 1" in notes[0]
+    assert "has no times of words" in notes[1]
+    (tmp_path / "words.ctm").write_text("rec 1 0.0 0.4 good\n")
+    with pytest.raises(DataError, match="holds words with times, and no segments to score"):
+        read_systems([tmp_path / "heard.stm"], tmp_path / "words.ctm")
+
+
+def test_ignored_segments_take_no_words_of_others(tmp_path: Path) -> None:
+    (tmp_path / "said.stm").write_text("r 1 a 0.0 2.0 one two\nr 1 b 0.0 3.0 ignore_time_segment_in_scoring\n")
+    (tmp_path / "heard.ctm").write_text("r 1 0.1 0.4 one\nr 1 1.0 0.4 two\n")
+    (system,) = read_systems([tmp_path / "heard.ctm"], tmp_path / "said.stm").systems
+    assert system.score.wer.counts.errors == 0
+
+
+def test_a_normaliser_that_is_not_known_is_told_of(tmp_path: Path) -> None:
+    one = write_evaluation(tmp_path, "one", SAID)
+    (tmp_path / "two.jsonl").write_text(one.read_text())
+    (note,) = read_systems([one, tmp_path / "two.jsonl"]).notes
+    assert "was normalised by lower, and of" in note
 
 
 def test_confusions() -> None:
@@ -280,7 +360,7 @@ def test_confusions() -> None:
     assert found.substituted == (("a", "x", 2),)
     assert found.deleted == (("b", 1),)
     assert found.inserted == (("a", 1),)
-    assert found.lines(5)[0] == "most often substituted: a > x (2)"
+    assert found.lines(5)[0] == "words most often substituted: a > x (2)"
 
 
 def test_normalisers() -> None:
@@ -323,6 +403,9 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "| two | 33.33 % [" in capsys.readouterr().out
     assert main(["compare", str(tmp_path / "none.jsonl")]) == 2
     assert main(["compare", files[0], "-o", str(tmp_path)]) == 2
+    assert main(["compare", *files, "-o", str(tmp_path / "one.json")]) == 2  # the summary, which is read as well
+    assert main(["compare", *files, "-o", "x.html", "--report", "./x.html"]) == 2
+    assert "are both x.html" in capsys.readouterr().err
     assert main(["compare", *files, "-o", files[1]]) == 2
     assert "would be overwritten" in capsys.readouterr().err
     assert Path(files[1]).read_text().count("\n") == 3

@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from asr.scoring.intervals import Interval, ResamplingUnits, bootstrap_difference, bootstrap_interval, choose_units
+from asr.scoring.intervals import ResamplingUnits, bootstrap_difference, bootstrap_interval, choose_units, sign_flip_test
 from asr.scoring.pairs import align_words
 from asr.scoring.significance import MIN_SEGMENTS, holm, mapsswe, segments
 
@@ -72,9 +72,10 @@ def test_intervals_over_utterances_hold_the_truth_as_often_as_they_say() -> None
 
 def test_without_any_error_and_without_any_word() -> None:
     none = bootstrap_interval(np.zeros(5, int), np.full(5, 3))
-    assert (none.low, none.high) == (0.0, 0.0)
+    assert none.low == 0.0
+    assert none.high == pytest.approx(0.2180, abs=1e-4)  # Clopper and Pearson's of 0 in 15
     assert math.isnan(bootstrap_interval(np.ones(3, int), np.zeros(3, int)).low)
-    assert bootstrap_interval(np.array([1]), np.array([4])) == Interval(0.25, 0.25, "utterance", 1)
+    assert math.isnan(bootstrap_interval(np.array([1]), np.array([4])).low)  # one utterance does not vary
 
 
 def test_speakers_are_taken_where_all_are_known_and_there_are_enough() -> None:
@@ -97,12 +98,25 @@ def test_difference_of_two_systems() -> None:
     words = rng.integers(3, 25, 200)
     errors = rng.binomial(words, 0.3)
     better = rng.binomial(errors, 0.8)
-    interval, p = bootstrap_difference(errors, better, words)
+    interval = bootstrap_difference(errors, better, words)
     difference = (better.sum() - errors.sum()) / words.sum()
     assert interval.low < difference < interval.high < 0
-    assert p == 1 / 2000
-    same, p_same = bootstrap_difference(errors, errors, words)
-    assert (same.low, same.high, p_same) == (0.0, 0.0, 1.0)
+    assert sign_flip_test(better - errors) < 0.001
+    same = bootstrap_difference(errors, errors, words)
+    assert (same.low, same.high, sign_flip_test(errors - errors)) == (0.0, 0.0, 1.0)
+
+
+def test_of_few_differences_little_is_said() -> None:
+    assert sign_flip_test(np.array([5])) == 1.0
+    assert sign_flip_test(np.array([5, 1, 1])) == 0.25  # all signs alike, of eight ways
+    assert sign_flip_test(np.array([5, 0, -1])) == 1.0
+    assert sign_flip_test(np.full(15, 2)) == pytest.approx(2 / 2**15, abs=3e-4)  # drawn
+
+
+def test_equal_systems_that_speakers_prefer_differ_as_often_as_is_said() -> None:
+    rng = np.random.default_rng(7)
+    found = [sign_flip_test(rng.normal(0, 20, 12).round().astype(int)) for _ in range(400)]
+    assert 0.02 < np.mean(np.array(found) < 0.05) < 0.08
 
 
 def segmented(reference: str, first: str, second: str) -> list[tuple[int, int]]:

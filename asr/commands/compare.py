@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from functools import partial
 
 from asr.commands.arguments import add_details, add_normaliser, add_report, check_report
 from asr.commands.numbers import file_path, per_cent, positive
-from asr.errors import LEFT_OUT, Failure
+from asr.errors import LEFT_OUT, ConfigError, Failure
 from asr.output import say
 
 
@@ -53,23 +54,32 @@ def run(args: argparse.Namespace) -> int:
     from asr.scoring.normalisers import build_normaliser
     from asr.scoring.systems import read_systems
 
+    inputs = [*args.systems, *filter(None, [args.references])]
     for file in filter(None, (args.output, args.report)):
         check_output_file(file)
-        check_not_read([file], [*args.systems, *filter(None, [args.references])])
+        check_not_read([file], [*inputs, *(path.with_suffix(".json") for path in inputs if path.suffix == ".jsonl")])
+    if args.output and args.report and os.path.realpath(args.output) == os.path.realpath(args.report):
+        raise ConfigError(f"-o and --report are both {args.output}; name two files")
     normaliser = build_normaliser(args.normaliser) if args.normaliser else None
     corpus = read_systems(args.systems, args.references, kind=args.format, normaliser=normaliser)
+    notes = [*corpus.notes, *filter(None, [corpus.systems[0].score.caution])]
+    notes += [f"texts were normalised by {normaliser.name}"] if normaliser else []
+    for note in corpus.notes:
+        say("compare", note)
     comparison = compare(corpus.systems, corpus.speakers)
     details = {
         one.name: break_down(one.score, one.alignments, known)
         for one, known in zip(corpus.systems, corpus.attributes, strict=True)
     }
     print(comparison.markdown() if args.markdown else comparison.summary(args.top))
+    if normaliser:
+        print(f"normaliser {normaliser.name}")
     if args.details:
         for name, found in details.items():
             print(f"\n{name}\n{found.summary(args.top)}")
     if args.output:
         by_name = {name: found.to_mapping() for name, found in details.items()}
-        write_json(args.output, {**comparison.to_mapping(), "details": by_name})
+        write_json(args.output, {**comparison.to_mapping(), "details": by_name, "notes": notes})
     n_silent = 0
     if args.report:
         from asr.scoring.report import Report
@@ -80,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
             details=list(details.values()),
             attributes=corpus.attributes,
             differences=comparison.differences,
-            notes=list(filter(None, [corpus.systems[0].score.caution])),
+            notes=notes,
         )
         n_silent = report.write(args.report, embed_audio=args.embed_audio, tell=partial(say, "compare"))
     limit = args.fail_above

@@ -129,14 +129,7 @@ function differences() {
     element("td", "number", row, `${range(one)} over ${one.over}`);
     draw(element("td", "drawn", row), one, {from: -to, to, k: systems.findIndex(system => system.name === one.second)});
     element("td", "number", row, one.p === null ? "undefined" : one.p < 0.001 ? "< 0.001" : one.p.toFixed(3));
-    element(
-      "td",
-      "test",
-      row,
-      one.p_mapsswe === null
-        ? `bootstrap (${one.segments} segments are too few for MAPSSWE)`
-        : `MAPSSWE, ${whole(one.segments)} segments`,
-    );
+    element("td", "test", row, one.how);
     element(
       "span",
       "verdict" + (one.real ? " real" : ""),
@@ -262,22 +255,24 @@ function confusions() {
     if (!parts.length) return;
     section.hidden = false;
     if (systems.length > 1) bdi(element("h3", "", parent), system.name);
+    const sounds = system.confusions.of === "sounds";
+    if (sounds) byId("h-confusions").textContent = "Confused sounds";
     const grid = element("div", "confusions", parent);
     for (const kind of parts) {
       const box = element("div", "", grid),
-        body = table(box, `Most often ${kind}`, [[kind === "substituted" ? "said > written" : "word"], ["times", "number"]]);
+        body = table(box, `Most often ${kind}`, [[kind === "substituted" ? "said > written" : sounds ? "sound" : "word"], ["times", "number"]]);
       const rows = system.confusions[kind];
       const add = row => {
         const line = element("tr", "", body),
           texts = row.slice(0, -1),
-          button = element("button", "", element("td", "", line));
-        button.type = "button";
+          button = element(sounds ? "span" : "button", "", element("td", "", line)); // utterances are aligned by words
+        if (!sounds) button.type = "button";
         texts.forEach((text, at) => {
           if (at) button.append(" > ");
           bdi(button, brief(text));
         });
         element("td", "number", line, whole(row.at(-1)));
-        button.addEventListener("click", () => chooseConfusion({kind: kind[0], texts, k}));
+        if (!sounds) button.addEventListener("click", () => chooseConfusion({kind: kind[0], texts, k}));
       };
       rows.slice(0, SHOWN).forEach(add);
       if (rows.length <= SHOWN) continue;

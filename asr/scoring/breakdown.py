@@ -16,6 +16,7 @@ from asr.scoring.score import ErrorRate, Score, UtteranceScore, error_rate
 _PARTS = 4
 _OFTEN = ((1, 1), (2, 9), (10, 0))  # how often a word is said, from and to; 0 is without end
 _MIN_BY_PART = 5  # utterances, below which a part says nothing
+_UNKNOWN = "unknown"
 _SHOWN, _WORST = 20, 10  # of more than so many groups, so many are printed
 
 _NAMED = ("speaker", "gender")
@@ -129,7 +130,7 @@ def break_down(
     vocabulary: frozenset[str] | None = None,
     sounds: Sequence[Sequence[Pair]] | None = None,
 ) -> Breakdown:
-    """Return where the errors are: by each attribute that is known of all utterances, and by words.
+    """Return where the errors are: by each attribute that is known, and by words.
 
     Names are groups by themselves; numbers are parted into four of about as many utterances each.
 
@@ -149,17 +150,21 @@ def break_down(
     groups: list[Group] = []
     for name in _NAMED:
         values = [attributes.get(row.id, {}).get(name) for row in score.utterances]
-        if all(isinstance(value, str) for value in values) and len(set(values)) > 1:
-            by_value: defaultdict[str, list[UtteranceScore]] = defaultdict(list)
-            for row, value in zip(score.utterances, values, strict=True):
-                by_value[str(value)].append(row)
+        by_value: defaultdict[str, list[UtteranceScore]] = defaultdict(list)
+        for row, value in zip(score.utterances, values, strict=True):
+            by_value[value if isinstance(value, str) else _UNKNOWN].append(row)
+        if len(by_value) > 1:
             groups += [_group(name, value, by_value[value]) for value in sorted(by_value)]
     for name, value_of in _MEASURES.items():
         numbers = [value_of(row, attributes.get(row.id, {})) for row in score.utterances]
-        if all(number is not None for number in numbers):
-            groups += _by_range(name, score.utterances, np.array(numbers, dtype=float))
+        known = [(row, number) for row, number in zip(score.utterances, numbers, strict=True) if number is not None]
+        parts = _by_range(name, [row for row, _ in known], np.array([number for _, number in known], dtype=float))
+        others = [row for row, number in zip(score.utterances, numbers, strict=True) if number is None]
+        groups += [*parts, _group(name, _UNKNOWN, others)] if parts and others else parts
     return Breakdown(
-        tuple(groups), tuple(_by_word(alignments, vocabulary)), count_confusions(alignments if sounds is None else sounds)
+        tuple(groups),
+        tuple(_by_word(alignments, vocabulary)),
+        count_confusions(alignments) if sounds is None else count_confusions(sounds, "sounds"),
     )
 
 
@@ -188,8 +193,10 @@ def _group(attribute: str, label: str, rows: Sequence[UtteranceScore]) -> Group:
 
 
 def _by_range(attribute: str, rows: Sequence[UtteranceScore], numbers: np.ndarray) -> list[Group]:
+    if len(rows) < _PARTS * _MIN_BY_PART:
+        return []
     edges = np.unique(np.quantile(numbers, np.linspace(0, 1, _PARTS + 1)))
-    if len(edges) < 3 or len(rows) < _PARTS * _MIN_BY_PART:
+    if len(edges) < 3:
         return []
     part = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(edges) - 2)
     groups = []

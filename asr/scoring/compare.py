@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from asr.errors import DataError
-from asr.scoring.intervals import Interval, bootstrap_difference, choose_units
+from asr.output import one_line
+from asr.scoring.intervals import Interval, bootstrap_difference, choose_units, sign_flip_test
 from asr.scoring.pairs import Pair, align_words
 from asr.scoring.score import Score
 from asr.scoring.significance import MIN_SEGMENTS, Mapsswe, holm, mapsswe
@@ -32,17 +33,20 @@ class System:
         Its error rates.
     alignments
         Of each utterance, its words and the reference's side by side.
+    oracle
+        Error rates of the best of several readings an utterance, where it wrote such.
     """
 
     name: str
     score: Score
     alignments: tuple[tuple[Pair, ...], ...]
+    oracle: Score | None = None
 
     @classmethod
-    def of(cls, name: str, score: Score) -> System:
+    def of(cls, name: str, score: Score, oracle: Score | None = None) -> System:
         """Align the words of a score."""
         rows = score.utterances
-        return cls(name, score, tuple(align_words([row.reference for row in rows], [row.hypothesis for row in rows])))
+        return cls(name, score, tuple(align_words([row.reference for row in rows], [row.hypothesis for row in rows])), oracle)
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,13 @@ class Difference:
         The second's word error rate less the first's, as a fraction.
     interval
         Its 95 % confidence interval by the paired bootstrap.
-    p_bootstrap
-        Two-sided probability of such a difference by chance, by the same.
     test
-        The matched-pair test of segments.
+        The matched-pair test of segments, which takes them as independent.
+    p_flips
+        Probability of such a difference by chance, by a test of all signs of the speakers' or utterances' differences.
     p
-        Its probability, for all pairs of systems together (Holm); the bootstrap's where there are too few segments.
+        The one that is decided by, for all pairs of systems together (Holm): MAPSSWE's, but that of the signs where speakers
+        are known, since a speaker's segments are not independent, and where there are too few segments.
     utterances
         Ids with the second's errors less the first's, where they differ; the second's gains first.
     words
@@ -73,8 +78,8 @@ class Difference:
     second: str
     wer: float
     interval: Interval
-    p_bootstrap: float
     test: Mapsswe
+    p_flips: float
     p: float
     utterances: tuple[tuple[str, int], ...] = field(repr=False, default=())
     words: tuple[tuple[str, int], ...] = field(repr=False, default=())
@@ -87,19 +92,25 @@ class Difference:
     def line(self) -> str:
         """Return it as one line."""
         points = f"{100 * self.wer:+.2f} points {self.interval.phrase()}"
-        segments = f"{self.test.n_segments} segments"
-        how = (
-            f"MAPSSWE, {segments}" if self.test.n_segments >= MIN_SEGMENTS else f"bootstrap; {segments} are too few for MAPSSWE"
-        )
         verdict = "a real difference" if self.is_real else "chance would do"
-        return f"{self.second} against {self.first}: {points}, p = {_p(self.p)} ({how}): {verdict}"
+        return f"{self.second} against {self.first}: {points}, p {_p(self.p)} ({self.how}): {verdict}"
+
+    @property
+    def how(self) -> str:
+        """What the probability is of, and the other test beside it."""
+        n = self.test.n_segments
+        segments = "1 segment" if n == 1 else f"{n} segments"
+        if self.interval.unit == "speaker":
+            beside = f"; MAPSSWE over {segments}: p {_p(self.test.p)}" if n >= MIN_SEGMENTS else ""
+            return f"signs of {self.interval.n_units} speakers{beside}"
+        return f"MAPSSWE, {segments}" if n >= MIN_SEGMENTS else f"signs of the utterances; {segments}, too few for MAPSSWE"
 
     def to_mapping(self, top: int = 100) -> dict[str, Any]:
         """Return what a summary file holds; of utterances and words as many as asked for from either end."""
         finite = {
             "wer_difference": self.wer,
             "p": self.p,
-            "p_bootstrap": self.p_bootstrap,
+            "p_flips": self.p_flips,
             "p_mapsswe": self.test.p,
         }
         return {
@@ -108,6 +119,7 @@ class Difference:
             **self.interval.to_mapping(),
             **{name: value if math.isfinite(value) else None for name, value in finite.items()},
             "segments": self.test.n_segments,
+            "how": self.how,
             "real": self.is_real,
             "utterances": [list(row) for row in _ends(self.utterances, top)],
             "words": [list(row) for row in _ends(self.words, top)],
@@ -124,7 +136,10 @@ class SystemComparison:
     def summary(self, top: int = 5) -> str:
         """Return a line a system, a line each two, and where they differ most."""
         width = max(len(system.name) for system in self.systems)
-        lines = [f"{system.name:{width}}  {system.score.wer.line('WER')}" for system in self.systems]
+        lines = []
+        for system in self.systems:
+            lines.append(f"{system.name:{width}}  {system.score.wer.line('WER')}")
+            lines += [f"{'':{width}}  best of the n best: {system.oracle.wer.line('WER')}"] if system.oracle else []
         for difference in self.differences:
             lines.append(difference.line())
             for what, rows in (("utterances", difference.utterances), ("words", difference.words)):
@@ -136,14 +151,18 @@ class SystemComparison:
 
     def markdown(self) -> str:
         """Return the systems as the rows of a table, and the differences below."""
-        rows = "".join(f"| {system.name} | {system.score.markdown()} |\n" for system in self.systems)
-        head = "| system | WER | CER | SER |\n|---|---|---|---|\n"
+        rows = "".join(f"| {_cell(system.name)} | {system.score.markdown()} |\n" for system in self.systems)
+        head = "| system | WER [95 % interval] | CER | SER |\n|---|---|---|---|\n"
         return head + rows + "".join(f"\n{difference.line()}\n" for difference in self.differences)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return what a summary file holds."""
         systems = [
-            {"name": one.name, **{name: getattr(one.score, name).to_mapping() for name in ("wer", "cer", "ser")}}
+            {
+                "name": one.name,
+                **{name: getattr(one.score, name).to_mapping() for name in ("wer", "cer", "ser")},
+                **({"oracle_wer": one.oracle.wer.to_mapping()} if one.oracle else {}),
+            }
             for one in self.systems
         ]
         return {"systems": systems, "differences": [difference.to_mapping() for difference in self.differences]}
@@ -184,7 +203,8 @@ def _difference(first: System, second: System, speakers: Mapping[str, str] | Non
     units = choose_units(len(rows), [speakers.get(row.id) for row in rows] if speakers else None)
     errors, other_errors = (np.array([row.words.errors for row in part], np.int64) for part in (rows, others))
     references = np.array([row.words.reference for row in rows], np.int64)
-    interval, p_bootstrap = bootstrap_difference(errors, other_errors, references, units)
+    interval = bootstrap_difference(errors, other_errors, references, units)
+    p_flips = sign_flip_test(units.sums(other_errors - errors))
     test = mapsswe(first.alignments, second.alignments)
     changed = [(row.id, int(two - one)) for row, one, two in zip(rows, errors, other_errors, strict=True) if one != two]
     words = Counter(_right(second.alignments))
@@ -195,9 +215,9 @@ def _difference(first: System, second: System, speakers: Mapping[str, str] | Non
         second.name,
         second.score.wer.rate - first.score.wer.rate,
         interval,
-        p_bootstrap,
         test,
-        p_bootstrap if math.isnan(test.p) else test.p,
+        p_flips,
+        p_flips if math.isnan(test.p) or units.name == "speaker" else test.p,
         tuple(sorted(changed, key=lambda item: (item[1], item[0]))),
         tuple(sorted(gained, key=lambda item: (-item[1], item[0]))),
     )
@@ -234,14 +254,18 @@ def _losses(rows: Sequence[tuple[str, int]], what: str) -> list[tuple[str, int]]
 
 
 def _listed(rows: Sequence[tuple[str, int]]) -> str:
-    return ", ".join(f"{name} ({n:+d})" for name, n in rows)
+    return ", ".join(f"{one_line(name)} ({n:+d})" for name, n in rows)
 
 
 def _ends(rows: Sequence[tuple[str, int]], top: int) -> Sequence[tuple[str, int]]:
     return rows if len(rows) <= 2 * top else [*rows[:top], *rows[-top:]]
 
 
+def _cell(name: str) -> str:
+    return one_line(name).replace("|", "\\|")
+
+
 def _p(value: float) -> str:
     if math.isnan(value):
         return "undefined"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"

@@ -17,7 +17,7 @@ class Counts:
     substitutions, deletions, insertions
         Edits of a cheapest alignment.
     reference
-        ResamplingUnits (words or characters) in the reference.
+        Units (words or characters) in the reference.
     """
 
     substitutions: int = 0

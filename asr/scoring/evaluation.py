@@ -24,11 +24,10 @@ from asr.model.acoustic import SpeechModel
 from asr.output import to_json
 from asr.scoring.breakdown import Breakdown, break_down
 from asr.scoring.calibration import CalibrationReport, calibration_report
-from asr.scoring.counts import count_words
 from asr.scoring.levels import estimate_snr
 from asr.scoring.normalisers import ScoringNormaliser
 from asr.scoring.pairs import align_words
-from asr.scoring.score import Score, score
+from asr.scoring.score import Score, score, score_best
 from asr.scoring.signature import signature
 from asr.scoring.times import TimeErrors, time_errors
 
@@ -225,7 +224,9 @@ def evaluate(
     attributes = {cut.id: _attributes(cut, found[cut.id], snr_db[cut.id]) for cut in cuts if cut.id in found}
     speakers = {utterance: known["speaker"] for utterance, known in attributes.items() if "speaker" in known}
     apply = normaliser.apply if normaliser is not None else None
-    scored = score(perfect, {key: value.text for key, value in hypotheses.items()}, normalise=apply, speakers=speakers)
+    texts_found = {key: value.text for key, value in hypotheses.items()}
+    readings = {key: tuple(other.text for other in value.n_best) for key, value in hypotheses.items()}
+    scored = score(perfect, texts_found, normalise=apply, speakers=speakers)
     calibration, times = _word_reports(perfect, hypotheses, said) if words is not None else (None, None)
     return Evaluation(
         corpus=corpus,
@@ -245,7 +246,7 @@ def evaluate(
         attributes=attributes,
         vocabulary=decoder.vocabulary,
         writes_words=decoder.writes_words,
-        oracle=_oracle(perfect, hypotheses, apply or str),
+        oracle=score_best(perfect, texts_found, readings, normalise=apply, speakers=speakers),
         calibration=calibration,
         times=times,
     )
@@ -264,22 +265,6 @@ def _attributes(cut: MonoCut, hypothesis: Hypothesis, snr_db: float | None) -> d
     sound = {"audio": os.path.abspath(file), "start_s": round(cut.start, 3)} if file is not None else {}
     noise = {} if snr_db is None else {"snr_db": round(snr_db, 1)}
     return {**named, "duration_s": round(cut.duration, 3), **noise, **sure, **sound, **placed}
-
-
-def _oracle(
-    references: Mapping[str, str], hypotheses: Mapping[str, Hypothesis], normalise: Callable[[str], str]
-) -> Score | None:
-    """Score the reading of each utterance that has the fewest errors; none where there is one reading each."""
-    readings = [(key, normalise(other.text)) for key, one in hypotheses.items() for other in one.n_best]
-    if len(readings) <= len(hypotheses):
-        return None
-    said = {key: normalise(text) for key, text in references.items()}
-    errors = [counts.errors for counts in count_words([said[key] for key, _ in readings], [text for _, text in readings])]
-    best: dict[str, tuple[int, str]] = {}
-    for (key, text), n in zip(readings, errors, strict=True):
-        if key not in best or n < best[key][0]:
-            best[key] = (n, text)
-    return score(said, {key: best[key][1] if key in best else normalise(one.text) for key, one in hypotheses.items()})
 
 
 def _word_reports(

@@ -16,6 +16,7 @@ MIN_SPEAKERS = 10
 """With fewer, how much speakers differ cannot be told from them, and utterances are drawn."""
 
 _LEVEL = 0.95
+_ALL_SIGNS, _FLIPS = 14, 10_000
 _NORMAL = NormalDist()
 # Elements of one block of resampled units: bounds memory at some 16 MiB.
 _BLOCK = 2_000_000
@@ -98,10 +99,10 @@ def choose_units(n_utterances: int, speakers: Sequence[str | None] | None = None
     each = np.arange(n_utterances)
     if not speakers or None in speakers:
         return ResamplingUnits("utterance", each, n_utterances, 0)
-    names, index = np.unique(np.array(speakers, dtype=object).astype(str), return_inverse=True)
-    if len(names) < MIN_SPEAKERS:
-        return ResamplingUnits("utterance", each, n_utterances, len(names))
-    return ResamplingUnits("speaker", index, len(names), len(names))
+    places = {name: place for place, name in enumerate(dict.fromkeys(speakers))}
+    if len(places) < MIN_SPEAKERS:
+        return ResamplingUnits("utterance", each, n_utterances, len(places))
+    return ResamplingUnits("speaker", np.array([places[name] for name in speakers]), len(places), len(places))
 
 
 def bootstrap_interval(errors: np.ndarray, references: np.ndarray, units: ResamplingUnits | None = None) -> Interval:
@@ -123,13 +124,15 @@ def bootstrap_interval(errors: np.ndarray, references: np.ndarray, units: Resamp
     rates = np.concatenate([_rates(total_errors, total_references, drawn) for drawn in _draws(units.n)])
     left_out = _rates_without_one(total_errors, total_references)
     rate = total_errors.sum() / total_references.sum() if total_references.any() else math.nan
+    if rate == 0:  # nothing varies: the exact bound of so many words without an error (Clopper and Pearson, 1934)
+        return Interval(0.0, 1 - ((1 - _LEVEL) / 2) ** (1 / float(total_references.sum())), units.name, units.n)
     return Interval(*percentiles(rate, rates[np.isfinite(rates)], left_out), units.name, units.n)
 
 
 def bootstrap_difference(
     first: np.ndarray, second: np.ndarray, references: np.ndarray, units: ResamplingUnits | None = None
-) -> tuple[Interval, float]:
-    """Compare two systems on the same utterances by the paired bootstrap.
+) -> Interval:
+    """Return the 95 % interval of the second system's error rate less the first's, by the paired bootstrap.
 
     Parameters
     ----------
@@ -140,22 +143,41 @@ def bootstrap_difference(
     units
         What is drawn with replacement; utterances by default.
 
-    Returns
-    -------
-    tuple
-        The 95 % interval of the second's error rate minus the first's, and the two-sided probability of a difference as large
-        where there is none: twice the share of replicates on the other side of 0, at least 1 by the number of replicates.
     """
     units = units or choose_units(len(first))
     differences, total_references = units.sums(second - first), units.sums(references)
     drawn = np.concatenate([_rates(differences, total_references, rows) for rows in _draws(units.n)])
     drawn = drawn[np.isfinite(drawn)]
     if not drawn.size:
-        return Interval(math.nan, math.nan, units.name, units.n), math.nan
+        return Interval(math.nan, math.nan, units.name, units.n)
     difference = differences.sum() / total_references.sum()
     bounds = percentiles(difference, drawn, _rates_without_one(differences, total_references))
-    p = 2 * min((drawn <= 0).mean(), (drawn >= 0).mean())
-    return Interval(*bounds, units.name, units.n), float(min(1.0, max(p, 1 / REPLICATES)))
+    return Interval(*bounds, units.name, units.n)
+
+
+def sign_flip_test(differences: np.ndarray) -> float:
+    """Return the probability of a sum of differences as far from 0, or farther, if each could as well have the other sign.
+
+    A randomisation test, right for any number of differences (Fisher, "The design of experiments", 1935, section 21; for few of
+    them, all signs are tried). Of one difference nothing can be said: the probability is 1.
+
+    Parameters
+    ----------
+    differences
+        ``(unit,)``: the second system's errors less the first's.
+    """
+    counted = differences[differences != 0].astype(np.int64)
+    n, size = len(counted), abs(int(counted.sum()))
+    if n <= _ALL_SIGNS:
+        signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+        return float((abs(signs @ counted) >= size).mean())
+    generator = np.random.default_rng(SEED)
+    rows = max(1, min(_FLIPS, _BLOCK // n))
+    n_far, n_flips = 1, 1  # the signs that were found
+    while n_flips < _FLIPS:
+        signs = generator.integers(0, 2, (rows, n), np.int8) * np.int64(2) - 1
+        n_far, n_flips = n_far + int((abs(signs @ counted) >= size).sum()), n_flips + rows
+    return n_far / n_flips
 
 
 def percentiles(value: float, replicates: np.ndarray, left_out: np.ndarray) -> tuple[float, float]:
@@ -173,8 +195,10 @@ def percentiles(value: float, replicates: np.ndarray, left_out: np.ndarray) -> t
     if not replicates.size or not math.isfinite(value):
         return math.nan, math.nan
     n_units = len(left_out)
+    if n_units < 2:
+        return math.nan, math.nan
     below = ((replicates < value).mean() + (replicates <= value).mean()) / 2
-    if n_units < 2 or not 0 < below < 1:
+    if not 0 < below < 1:
         return float(replicates.min()), float(replicates.max())
     deviations = left_out.mean() - left_out
     spread = (deviations**2).sum() ** 1.5

@@ -48,11 +48,14 @@ class Confusions:
         Pairs of a reference's word and what was written for it, with how often.
     deleted, inserted
         Words with how often.
+    of
+        What they are: ``words`` or ``sounds``.
     """
 
     substituted: tuple[tuple[str, str, int], ...]
     deleted: tuple[tuple[str, int], ...]
     inserted: tuple[tuple[str, int], ...]
+    of: str = "words"
 
     def lines(self, top: int) -> list[str]:
         """Return the first of each as a line."""
@@ -63,19 +66,20 @@ class Confusions:
             ("inserted", self.inserted),
         ):
             if rows:
-                lines.append(f"most often {name}: {', '.join(f'{text} ({n})' for text, n in rows[:top])}")
+                lines.append(f"{self.of} most often {name}: {', '.join(f'{text} ({n})' for text, n in rows[:top])}")
         return lines
 
     def to_mapping(self, top: int = 100) -> dict[str, Any]:
         """Return the first of each, as a summary file holds them."""
         return {
+            "of": self.of,
             "substituted": [list(row) for row in self.substituted[:top]],
             "deleted": [list(row) for row in self.deleted[:top]],
             "inserted": [list(row) for row in self.inserted[:top]],
         }
 
 
-def count_confusions(alignments: Iterable[Sequence[Pair]]) -> Confusions:
+def count_confusions(alignments: Iterable[Sequence[Pair]], of: str = "words") -> Confusions:
     """Count what stands for what over all utterances."""
     substituted: Counter[tuple[str, str]] = Counter()
     deleted: Counter[str] = Counter()
@@ -92,6 +96,7 @@ def count_confusions(alignments: Iterable[Sequence[Pair]]) -> Confusions:
         tuple((*pair, n) for pair, n in _ranked(substituted)),
         tuple(_ranked(deleted)),
         tuple(_ranked(inserted)),
+        of,
     )
 
 

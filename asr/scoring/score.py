@@ -188,6 +188,40 @@ def score(
     )
 
 
+def score_best(
+    references: Mapping[str, str],
+    hypotheses: Mapping[str, str],
+    readings: Mapping[str, Sequence[str]],
+    *,
+    normalise: Callable[[str], str] | None = None,
+    speakers: Mapping[str, str] | None = None,
+) -> Score | None:
+    """Score, of several readings of an utterance, the one that has the fewest word errors: what perfect ranking would reach.
+
+    Parameters
+    ----------
+    references, hypotheses, normalise, speakers
+        As for :func:`score`.
+    readings
+        By utterance id, the hypothesis among them; where there are none, the hypothesis stands alone.
+
+    Returns
+    -------
+    Score or None
+        None where no utterance has several readings.
+    """
+    if all(len(readings.get(key, ())) < 2 for key in hypotheses):
+        return None
+    apply = normalise if normalise is not None else str
+    pairs = [(key, text) for key in references for text in (*readings.get(key, ()), hypotheses[key])]
+    errors = count_words([apply(references[key]) for key, _ in pairs], [apply(text) for _, text in pairs])
+    best: dict[str, tuple[int, str]] = {}
+    for (key, text), counts in zip(pairs, errors, strict=True):
+        if key not in best or counts.errors < best[key][0]:
+            best[key] = (counts.errors, text)
+    return score(references, {key: text for key, (_, text) in best.items()}, normalise=normalise, speakers=speakers)
+
+
 def _check_ids(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> None:
     if not references:
         raise DataError("nothing to score: there are no references")

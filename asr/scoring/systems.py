@@ -10,7 +10,7 @@ from typing import Any
 from asr.errors import DataError
 from asr.scoring.compare import System
 from asr.scoring.normalisers import ScoringNormaliser
-from asr.scoring.score import score
+from asr.scoring.score import score, score_best
 from asr.scoring.texts import Texts, read_texts
 from asr.scoring.timed import pair_by_time
 
@@ -29,10 +29,13 @@ class ScoredSystems:
     attributes
         Of each system, what is known of an utterance, by its id: what any of the files says of the utterance, and what the
         system's own says of its words.
+    notes
+        What is to be known of the comparison.
     """
 
     systems: tuple[System, ...]
     attributes: tuple[Mapping[str, Mapping[str, Any]], ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def speakers(self) -> dict[str, str]:
@@ -69,41 +72,51 @@ def read_systems(
         A file cannot be read, the files are not of the same utterances, or they were normalised differently.
     """
     said = read_texts(references, kind) if references is not None else None
+    if said is not None and said.words_alone:
+        raise DataError(f"{said.path}: holds words with times, and no segments to score; give references as STM or SegLST")
     files = [read_texts(path, kind) for path in paths]
-    if normaliser is None:
-        _check_normalisers(files)
+    notes = [] if normaliser is not None else _check_normalisers(files)
     apply = normaliser.apply if normaliser is not None else None
-    systems: list[System] = []
+    pairs = [_pair(file, said, notes) for file in files]
     shared: dict[str, dict[str, Any]] = {}
-    own: list[Mapping[str, Mapping[str, Any]]] = []
-    order: Mapping[str, str] | None = None
-    for name, file in zip(names or _names(paths), files, strict=True):
-        wanted, heard, known = _pair(file, said)
-        wanted = _like_the_first(order, wanted, file.path) if order is not None else wanted
-        order = order or wanted
+    for _, _, known in pairs:
         for utterance, found in known.items():
             shared[utterance] = {**_without(found, _OWN), **shared.get(utterance, {})}
-        own.append(known)
-        speakers = {utterance: found["speaker"] for utterance, found in shared.items() if "speaker" in found}
+    speakers = {utterance: found["speaker"] for utterance, found in shared.items() if "speaker" in found}
+    systems: list[System] = []
+    for name, file, (wanted, heard, _) in zip(names or _names(paths), files, pairs, strict=True):
+        wanted = _like_the_first(pairs[0][0], wanted, file.path)
         try:
-            systems.append(System.of(name, score(wanted, heard, normalise=apply, speakers=speakers)))
+            scored = score(wanted, heard, normalise=apply, speakers=speakers)
         except DataError as error:
             raise DataError(f"{file.path}: {error}") from None
-    attributes = [{name: {**known.get(name, {}), **found} for name, found in shared.items()} for known in own]
-    return ScoredSystems(tuple(systems), tuple(attributes))
+        oracle = score_best(wanted, heard, file.n_best, normalise=apply, speakers=speakers)
+        systems.append(System.of(name, scored, oracle))
+    attributes = [{name: {**known.get(name, {}), **found} for name, found in shared.items()} for _, _, known in pairs]
+    return ScoredSystems(tuple(systems), tuple(attributes), tuple(notes))
 
 
 def _without(known: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in known.items() if name not in names}
 
 
-def _pair(file: Texts, said: Texts | None) -> tuple[Mapping[str, str], Mapping[str, str], Mapping[str, Mapping[str, Any]]]:
+_Pairs = tuple[Mapping[str, str], Mapping[str, str], Mapping[str, Mapping[str, Any]]]
+
+
+def _pair(file: Texts, said: Texts | None, notes: list[str]) -> _Pairs:
     """Return references, hypotheses and attributes by utterance id."""
     if said is None:
         if file.references is None:
             raise DataError(f"{file.path}: holds no references beside its texts; give them with --references FILE")
         return file.references, file.by_id, file.attributes
     if said.timed is not None and file.timed is not None:
+        absent = sorted({one.recording for one in said.timed} - {one.recording for one in file.timed})
+        if absent:
+            notes.append(
+                f"{file.path}: has nothing of {len(absent)} recordings, such as {absent[0]}: all their words are missing"
+            )
+        if not file.words_alone:
+            notes.append(f"{file.path}: has no times of words, which are spread evenly over their segments: pairing is a guess")
         try:
             return pair_by_time(said.timed, file.timed)
         except DataError as error:
@@ -126,7 +139,8 @@ def _like_the_first(first: Mapping[str, str], references: Mapping[str, str], pat
     return {name: references[name] for name in first}
 
 
-def _check_normalisers(files: Sequence[Texts]) -> None:
+def _check_normalisers(files: Sequence[Texts]) -> list[str]:
+    """Refuse texts of which it is known that they were normalised differently; return what is to be said of the others."""
     known = [file for file in files if file.normaliser is not None]
     other = next((file for file in known if file.normaliser != known[0].normaliser), None)
     if other is not None:
@@ -134,6 +148,13 @@ def _check_normalisers(files: Sequence[Texts]) -> None:
             f"{known[0].path} was normalised by {known[0].normaliser}, {other.path} by {other.normaliser}: their error rates "
             "are not of the same words; bring both into one form with --normaliser librispeech, basic or english"
         )
+    unknown = next((file for file in files if file.normaliser is None), None)
+    if not known or unknown is None:
+        return []
+    return [
+        f"{known[0].path} was normalised by {known[0].normaliser}, and of {unknown.path} that is not known: --normaliser "
+        "brings both into one form"
+    ]
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asr.errors import DataError, PackageError
+from asr.errors import ConfigError, DataError, PackageError
 from asr.option import nearest
 from asr.output import is_unicode
 from asr.scoring.timed import Timed, read_ctm, read_seglst, read_stm
-from asr.untrusted import read_text
+from asr.untrusted import read_text, unique
 
 _MAX_BYTES = 1 << 31
 _IDS = ("id", "utterance_id", "utt_id", "key", "file", "audio_filepath")
@@ -54,6 +54,8 @@ class Texts:
         Further readings of an utterance, best first, where the file holds them.
     timed
         Segments and words with times, where the file holds no utterances but these.
+    words_alone
+        Whether each of these is a word.
     normaliser
         How the texts were normalised, as a summary beside the file says.
     """
@@ -64,6 +66,7 @@ class Texts:
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     n_best: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     timed: tuple[Timed, ...] | None = None
+    words_alone: bool = False
     normaliser: str | None = None
 
 
@@ -82,11 +85,12 @@ def read_texts(path: Path, kind: str | None = None) -> Texts:
     DataError
         The file is absent, or not of its kind, or names an utterance twice.
     """
+    if kind is not None and kind not in KINDS:
+        raise ConfigError(f"--format {kind}: there is no such form.{nearest(kind, KINDS)} There are: {_FORMS}")
+    kind = _BY_ENDING.get(path.suffix.lower()) if kind is None else kind
     if kind is None:
-        kind = _BY_ENDING.get(path.suffix.lower())
-    if kind is None or kind not in KINDS:
         hint = nearest(path.suffix[1:], KINDS)
-        raise DataError(f"{path}: what is in it cannot be told from its name.{hint} Say so with --format: {', '.join(KINDS)}")
+        raise DataError(f"{path}: what is in it cannot be told from its name.{hint} Say so with --format: {_FORMS}")
     try:
         content = read_text(path, _MAX_BYTES, DataError)
     except FileNotFoundError:
@@ -96,7 +100,13 @@ def read_texts(path: Path, kind: str | None = None) -> Texts:
     if not content.strip():
         raise DataError(f"{path}: holds nothing; expected texts in the form {kind}")
     texts = KINDS[kind](path, content)
-    if not all(map(is_unicode, texts.by_id.values())):
+    written = (
+        *texts.by_id,
+        *texts.by_id.values(),
+        *(texts.references or {}).values(),
+        *(one.text for one in texts.timed or ()),
+    )
+    if not all(map(is_unicode, written)):
         raise DataError(f"{path}: holds halves of surrogate pairs, which are no text")
     return texts
 
@@ -139,11 +149,11 @@ def _trn(path: Path, content: str) -> Texts:
 
 def _json(path: Path, content: str) -> Texts:
     try:
-        rows = json.loads(content)
+        rows = json.loads(content, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON: {error}") from None
     if isinstance(rows, dict):
-        return _from_rows(path, [("", rows)])
+        return _from_rows(path, [(str(path), rows)])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path}: expected a list of objects [{{...}}, ...]")
     if rows and "words" in rows[0] and "session_id" in rows[0]:
@@ -156,7 +166,7 @@ def _jsonl(path: Path, content: str) -> Texts:
         for number, line in _lines(content):
             where = f"{path}, line {number}"
             try:
-                row = json.loads(line)
+                row = json.loads(line, object_pairs_hook=unique)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{where}: is not JSON: {error}") from None
             if not isinstance(row, dict):
@@ -169,10 +179,14 @@ def _jsonl(path: Path, content: str) -> Texts:
 def _table(delimiter: str) -> Callable[[Path, str], Texts]:
     def read(path: Path, content: str) -> Texts:
         quoting: Any = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+        csv.field_size_limit(_MAX_BYTES - 1)
         reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
 
         def rows() -> Iterator[tuple[str, dict[str, Any]]]:
             try:
+                names = list(reader.fieldnames or [])
+                if twice := next((name for name in names if names.count(name) > 1), None):
+                    raise DataError(f"{path}: two columns are called {twice!r}; give each a name of its own")
                 for row in reader:
                     where = f"{path}, line {reader.line_num}"
                     if None in row or None in row.values():
@@ -227,7 +241,8 @@ def _cell(row: Mapping[str, Any], keys: tuple[str, ...], where: str, what: str) 
 
 
 def _attributes(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {key: row[key] for key in _ATTRIBUTES if isinstance(row.get(key), str) and row[key]}
+    named = {key: row[key] for key in _ATTRIBUTES if isinstance(row.get(key), str | int) and not isinstance(row[key], bool)}
+    found: dict[str, Any] = {key: str(value) for key, value in named.items() if value != "" and is_unicode(str(value))}
     audio = next((row[key] for key in _AUDIO if isinstance(row.get(key), str) and _is_path(row[key])), None)
     found |= {"audio": str(folder / audio)} if audio is not None else {}
     times = row.get("word_times_s")
@@ -277,10 +292,6 @@ def _add(texts: dict[str, str], name: str, text: str, where: str) -> None:
     texts[name] = " ".join(text.split())
 
 
-def _timed(read: Callable[[Path, str], Iterator[Timed]]) -> Callable[[Path, str], Texts]:
-    return lambda path, content: Texts(path, timed=tuple(read(path, content)))
-
-
 KINDS: Mapping[str, Callable[[Path, str], Texts]] = {
     "jsonl": _jsonl,
     "json": _json,
@@ -289,10 +300,11 @@ KINDS: Mapping[str, Callable[[Path, str], Texts]] = {
     "trn": _trn,
     "kaldi": _kaldi,
     "txt": _plain,
-    "ctm": _timed(read_ctm),
-    "stm": _timed(read_stm),
+    "ctm": lambda path, content: Texts(path, timed=tuple(read_ctm(path, content)), words_alone=True),
+    "stm": lambda path, content: Texts(path, timed=tuple(read_stm(path, content))),
 }
 """Forms of files: a line of JSON an utterance; a list of such, or SegLST; tables; sclite's ``TEXT (ID)``; Kaldi's ``ID TEXT``;
 a line of text an utterance; words with times; segments with times."""
 
+_FORMS = f"{', '.join(KINDS)} (SegLST is json)"
 _BY_ENDING = {"": "kaldi", **{f".{kind}": kind for kind in KINDS}}

@@ -124,13 +124,13 @@ class _Recording:
         self._starts = [segment.start_s for segment in self._segments]
         self._longest_s = max(segment.end_s - segment.start_s for segment in segments)
         self._latest = list(accumulate(range(len(segments)), self._later))  # which of those so far ends last
-        self._heard: list[list[tuple[float, str]]] = [[] for _ in segments]
+        self._heard: list[list[tuple[tuple[float, float, int], str]]] = [[] for _ in segments]
 
     def hear(self, one: Timed) -> None:
         words = one.text.split()
         for index, word in enumerate(words):
             middle_s = one.start_s + (index + 0.5) * (one.end_s - one.start_s) / len(words)
-            self._heard[self._at(middle_s, one.speaker)].append((middle_s, word))
+            self._heard[self._at(middle_s, one.speaker)].append(((one.start_s, one.end_s, index), word))
 
     def pairs(self) -> Iterator[tuple[Timed, str]]:
         for segment, heard in zip(self._segments, self._heard, strict=True):
@@ -143,6 +143,7 @@ class _Recording:
         n_begun = bisect.bisect_right(self._starts, time_s)
         first = bisect.bisect_left(self._starts, time_s - self._longest_s, hi=n_begun)
         around = [index for index in range(first, n_begun) if self._segments[index].end_s >= time_s]
+        around = [index for index in around if self._segments[index].text.lower() != _IGNORED] or around
         if around:
             same = (index for index in around if speaker is not None and self._segments[index].speaker == speaker)
             return next(same, around[-1])
