@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -203,6 +204,46 @@ def test_nothing_that_can_run_code_is_loaded(path: Path) -> None:
 )  # fmt: skip
 def test_what_can_run_code_is_found(source: str) -> None:
     assert unsafe_calls(ast.parse(source))
+
+
+CONTRIBUTING = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def faults_of_picture(diagram: str, imports: dict[str, set[str]]) -> list[str]:
+    """Name what a diagram of the rooms gets wrong, given what each room imports."""
+    nodes = {name: text.replace("<br/>", " ").split() for name, text in re.findall(r'(\w+)\["<b>.*?</b><br/>(.*?)"\]', diagram)}
+    shown = [one for names in nodes.values() for one in names]
+    faults = [
+        f"{one} is shown {shown.count(one)} times" for one in sorted(imports | dict.fromkeys(shown)) if shown.count(one) != 1
+    ]
+    faults += [f"{one} is no room" for one in shown if one not in imports]
+    for start, end in re.findall(r"(\w+) --> (\w+)", diagram):
+        if not any(imports.get(one, set()) & set(nodes[start]) for one in nodes[end]):
+            faults.append(f"{end} does not use {start}")
+    return faults
+
+
+def test_the_picture_of_the_rooms_is_true() -> None:
+    (diagram,) = re.findall(r"```mermaid\n(.*?)```", CONTRIBUTING, re.DOTALL)
+    imports: dict[str, set[str]] = {name: set() for name in RANK}
+    for path in MODULES:
+        imports[room(path)] |= imported_rooms(path)
+    assert diagram.count("-->") > len(re.findall("<b>", diagram))
+    assert faults_of_picture(diagram, imports) == []
+
+
+def test_faults_of_a_picture_are_seen() -> None:
+    diagram = 'one["<b>first</b><br/>a b<br/>a"]\n two["<b>second</b><br/>c e"]\n one --> two\n two --> one'
+    assert faults_of_picture(diagram, {"a": set(), "b": set(), "c": {"a"}, "d": set()}) == [
+        *("a is shown 2 times", "d is shown 0 times", "e is no room", "one does not use two")
+    ]
+
+
+def test_the_files_to_read_first_are_there() -> None:
+    table = CONTRIBUTING.partition("## Read first")[2].partition("The rooms of the package")[0]
+    files = re.findall(r"^\| `(asr/.*?\.py)` \|", table, re.MULTILINE)
+    assert len(files) == 10
+    assert [name for name in files if not (PACKAGE.parent / name).is_file()] == []
 
 
 NO_PUBLIC_WAY = {"self._iterator._shutdown_workers"}
