@@ -231,8 +231,10 @@ def test_curves_of_a_run(tmp_path: Path) -> None:
     assert 300 < len(curves["loss"]["train"]) <= 400
 
     rows = ["step,name,value", "1,dev/wer,0.5", "2,dev/wer,0.4", "2,dev/wer,0.3", "3,dev/wer,nan", "x", "1,train/lr,0.1"]
+    rows += ["1,gradient_norm/head,2", "2,gradient_norm/head,3"]
     (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
-    assert read_curves(tmp_path) == {"WER": {"dev": [(1, 0.5), (2, 0.3)]}}
+    gradients = {"head": [(1, 2.0), (2, 3.0)]}
+    assert read_curves(tmp_path) == {"WER": {"dev": [(1, 0.5), (2, 0.3)]}, "norm of the gradient": gradients}
 
 
 @pytest.mark.parametrize("size", [0, 11, 40, 200])

@@ -258,6 +258,14 @@ def batches_that_are_no_numbers(checkpoint: dict[str, Any]) -> None:
     checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"] = []
 
 
+def counts_of_another_type(checkpoint: dict[str, Any]) -> None:
+    checkpoint["loops"]["fit_loop"]["epoch_progress"]["total"]["ready"] = torch.zeros(2)
+
+
+def batches_of_another_type(checkpoint: dict[str, Any]) -> None:
+    checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] = {}
+
+
 def negative_squares(checkpoint: dict[str, Any]) -> None:
     checkpoint["optimizer_states"][0]["state"][0]["exp_avg_sq"].neg_()
 
@@ -285,7 +293,7 @@ def emptied_moments(checkpoint: dict[str, Any]) -> None:
         (schedule, "its schedule is at step 3, its weights at step"),
         (schedule_s_type, "the schedule's _step_count is {}"),
         (best, "could not convert string to float"),
-        (loops, r"last\.ckpt: cannot be gone on from"),
+        (loops, r"last\.ckpt: cannot be read as a checkpoint \(TypeError"),
         (no_loops, r"last\.ckpt: cannot be read as a checkpoint \(KeyError"),
         (batches, "steps are not those of"),
         (all_batches, "steps are not those of"),
@@ -294,6 +302,8 @@ def emptied_moments(checkpoint: dict[str, Any]) -> None:
         (fewer_batches, "steps are not those of"),
         (no_counts, r"last\.ckpt: cannot be read as a checkpoint \(KeyError: 'ready'"),
         (batches_that_are_no_numbers, r"last\.ckpt: cannot be read as a checkpoint \(TypeError"),
+        (counts_of_another_type, r"last\.ckpt: cannot be read as a checkpoint \(RuntimeError"),
+        (batches_of_another_type, r"last\.ckpt: cannot be read as a checkpoint \(TypeError"),
         (negative_squares, "exp_avg_sq of .* has values below 0"),
         (forgotten_best, "it lacks 'Checkpoints'"),
         (emptied_moments, "the optimiser's moments are absent"),

@@ -186,6 +186,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "sparse tokenizer": (replaced("tokenizer.json", sparse), "214,748,364,800 bytes"),
     "many tensors": (many_tensors, "a header of [0-9,]+ bytes; expected 1,048,576 at most"),
     "long format": (lambda package: edit(package / "config.yaml", lambda m: m.update(format="x" * 10**5)), "format 'x+, but"),
+    "priors of other tokens": (decoding(prior_weight=1.0, priors=[-1.0]), r"config\.yaml: decoding\.priors has 1 values, but"),
     "nested": (lambda package: (package / "tokenizer.json").write_text("[" * 10**6), "not readable as JSON"),
 }
 

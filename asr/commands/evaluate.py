@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score each manifest by itself; 1 if one's WER is above the limit, 3 if an utterance had to be left out, 0 otherwise."""
+    """Score each manifest by itself; 1 if one's WER is above the limit, 3 if an utterance or its sound is left out."""
     names = given_manifests(args)
     stems = manifest_stems(names)
     check_report(args)

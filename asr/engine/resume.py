@@ -204,7 +204,10 @@ def _check_counts(path: Path, checkpoint: Mapping[str, Any], data: str, epoch_ba
         # What is ready, started, processed and completed differs by one at most; Lightning tells by them where it stopped.
         totals = [[one["total"][name] for name in _COUNTS] for one in progress]
         fits &= all(min(counts) >= 0 and max(counts) - min(counts) <= 1 for counts in totals)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        stepped = loops["epoch_loop.state_dict"]["_batches_that_stepped"]  # is counted after what is saved within an epoch
+        fits &= all(type(count) is int for counts in (batches, epochs, *totals, [stepped]) for count in counts)
+        fits &= 0 <= step - stepped <= 1
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise unreadable(path, f"{type(error).__name__}: {error}", terms.anew) from None
     if not fits:
         raise DataError(

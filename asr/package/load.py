@@ -13,6 +13,7 @@ import torch
 
 from asr.config import Config
 from asr.config_mapping import from_mapping
+from asr.errors import PackageError
 from asr.file_names import CONFIG_NAME, WEIGHTS_NAME
 from asr.model.acoustic import SpeechModel
 from asr.model.device import check_device
@@ -71,6 +72,11 @@ def read_package(folder: Path, device: str | torch.device = "cpu") -> ModelPacka
     check_parts(folder)
     config, facts = read_config(folder / CONFIG_NAME)
     tokenizer = load_tokenizer(folder)
+    if config.decoding.prior_weight and len(config.decoding.priors) != len(tokenizer):
+        raise PackageError(
+            f"{folder / CONFIG_NAME}: decoding.priors has {len(config.decoding.priors)} values, but there are "
+            f"{len(tokenizer)} tokens; copy the package again"
+        )
     model = SpeechModel(config.frontend, config.model, len(tokenizer), empty=True)
     model.load_state_dict(read_weights(folder / WEIGHTS_NAME, model, "config.yaml and tokenizer.json"), assign=True)
     return ModelPackage(folder, config, model.eval().to(target), tokenizer, weights_hash(folder), facts)

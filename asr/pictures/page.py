@@ -30,7 +30,7 @@ def fill_page(content: Mapping[str, Any]) -> str:
     look = {
         "fonts": ", ".join(f'"{font}"' if " " in font else font for font in style.FONTS),
         **{name.lower(): getattr(style, name) for name in ("INK", "SOFT", "LINE", "GROUND", "BLUE", "ORANGE", "SKY", "AMBER")},
-        **{name.lower(): style.__dict__[name] for name in ("SEQUENTIAL", "DIVERGING")},
+        **{name.lower(): getattr(style, name) for name in ("SEQUENTIAL", "DIVERGING")},
     }
     # "<" cannot end the script element, nor begin a comment in it.
     data = to_json({"style": look, **content}, separators=(",", ":")).replace("<", "\\u003c")

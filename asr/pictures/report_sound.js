@@ -64,9 +64,18 @@ function detail(body, i) {
   const counts = k =>
     ["s", "d", "i"].map(letter => `${letter.toUpperCase()}=${count(utterances.edits[k][i], letter)}`).join(" ");
   state.pair.forEach(k => add(systems.length > 1 ? `errors of ${shown(systems[k].name)}` : "errors", counts(k)));
-  if (utterances.audio[i]) add("file", decodeURIComponent(utterances.audio[i].replace(/%(?![0-9A-Fa-f]{2})/g, "%25")));
+  if (utterances.audio[i]) add("file", readable(utterances.audio[i]));
   if (utterances.start_s && utterances.start_s[i]) add("begins at", utterances.start_s[i] + " s");
   cell.scrollIntoView({block: "nearest"});
+}
+
+// A name that is not UTF-8 stays as the address has it.
+function readable(address) {
+  try {
+    return decodeURIComponent(address);
+  } catch {
+    return address;
+  }
 }
 
 const length = i =>

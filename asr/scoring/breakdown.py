@@ -74,8 +74,7 @@ class WordGroup:
 
     def line(self) -> str:
         """Return it as one line."""
-        share = f"{100 * self.n_right / self.n_words:.1f} %" if self.n_words else "none"
-        return f"{self.label}: {share} right of {self.n_words:,}"
+        return f"{self.label}: {100 * self.n_right / self.n_words:.1f} % right of {self.n_words:,}"
 
     def to_mapping(self) -> dict[str, Any]:
         """Return a row of a summary file."""
@@ -182,10 +181,8 @@ def _by_word(alignments: Sequence[Sequence[Pair]], vocabulary: frozenset[str] | 
     if vocabulary is not None:
         kinds["in the vocabulary"] = [word for word in said if word in vocabulary]
         kinds["outside of it"] = [word for word in said if word not in vocabulary]
-    return [
-        WordGroup(label, sum(said[word] for word in words), sum(right[word] for word in words))
-        for label, words in kinds.items()
-    ]
+    groups = [(label, sum(said[word] for word in words), sum(right[word] for word in words)) for label, words in kinds.items()]
+    return [WordGroup(*group) for group in groups if group[1]]
 
 
 def _group(attribute: str, label: str, rows: Sequence[UtteranceScore]) -> Group:

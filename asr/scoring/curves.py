@@ -40,6 +40,8 @@ def read_curves(run: Path) -> Curves:
     curves: defaultdict[str, dict[str, list[tuple[int, float]]]] = defaultdict(dict)
     for name in sorted(found, key=_order):
         where, slash, what = name.partition("/")
+        if where == "gradient_norm":  # of each layer
+            where, what = what, "norm of the gradient"
         if slash and len(found[name]) > 1:
             curves[_NAMES.get(what, what)][where] = _thinned(sorted(found[name].items()))
     return dict(curves)

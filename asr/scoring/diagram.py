@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
-from asr.files import replacing
+from asr.files import write_json
 from asr.scoring.calibration import CalibrationReport
 
 
@@ -26,8 +25,7 @@ def write_calibration(report: CalibrationReport, folder: Path, stem: str, title:
     bins = [(one.confidence, one.accuracy, *one.interval) for one in (report.bins() if report.n_words else [])]
     table = np.array(bins, dtype=np.float64).reshape(-1, 4)
     save(draw_reliability(report.confidences, report.correct, table, title=title, caption=_caption(report)), diagram)
-    with replacing(figures) as stream:
-        stream.write((json.dumps(report.to_mapping(), indent=2) + "\n").encode("utf-8"))
+    write_json(figures, report.to_mapping())
     return diagram, figures
 
 

@@ -26,7 +26,7 @@ class StartingPackage:
     package
         Its path, as it was given.
     checkpoint_hash
-        Of its weights, as :class:`asr.package.ModelPackage` has it.
+        Of its weights, as :class:`asr.package.load.ModelPackage` has it.
     tokens
         The settings that the run's tokenizer was made with: the package's, or the run's own where its head is new.
     decoding

@@ -13,7 +13,7 @@ from asr.errors import ConfigError
 from asr.language import LanguageModel
 from asr.text import Lexicon, Tokenizer
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def load_lexicon(model: LanguageModel, tokenizer: Tokenizer, file: Path | None) 
         )
     n_foreign = len(lexicon.keys() - set(texts))
     if len(known) < len(texts) or n_foreign:
-        _LOG.info(
+        logger.info(
             "lexicon: %d words; left out: %d of the language model without a spelling, %d of the lexicon that it does not know",
             len(known),
             len(texts) - len(known),

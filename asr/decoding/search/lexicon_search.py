@@ -19,7 +19,7 @@ import numpy as np
 from asr.decoding.search.beam_search import BeamSearch, SearchHypothesis, SearchOptions
 from asr.language.kenlm import LOG_10, open_kenlm
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 # flashlight's trie keeps no more words than this with one spelling.
 _MOST_HOMOPHONES = 6
 _NEVER = -1e4
@@ -71,7 +71,7 @@ class LexiconSearch(BeamSearch):
         # Words compete from their first token on, each prefix with the probability of its best word.
         self._trie.smear(SmearingMode.MAX)
         if self.n_left_out:
-            _LOG.info(
+            logger.info(
                 "%d spellings left out: %d more frequent words are spelled the same way", self.n_left_out, _MOST_HOMOPHONES
             )
 
