@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from asr.commands.arguments import (
     MODEL,
@@ -23,6 +25,10 @@ from asr.data.manifest import manifest_stems
 from asr.errors import LEFT_OUT, Failure
 from asr.output import say
 from asr.package.shipped import find_model
+
+if TYPE_CHECKING:
+    from asr.scoring.curves import Curves
+    from asr.scoring.evaluation import Evaluation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,23 +71,17 @@ def run(args: argparse.Namespace) -> int:
     stems = manifest_stems(names)
     check_report(args)
 
-    from asr.data.manifest import read_manifest, resolve
+    from asr.data.manifest import read_manifest
     from asr.decoding import build_decoder
     from asr.decoding.words.confidence import Calibration
-    from asr.files import check_not_read, check_output_folder
     from asr.package.load import read_package
     from asr.progress import Progress
     from asr.scoring.curves import read_curves
-    from asr.scoring.diagram import write_calibration
     from asr.scoring.evaluation import evaluate
     from asr.scoring.normalisers import build_normaliser
-    from asr.scoring.report import check_embedded, evaluation_report
+    from asr.scoring.report import check_embedded
 
-    for folder in filter(None, (args.output, args.calibration, args.report)):
-        check_output_folder(folder)
-    if args.output:
-        written = [args.output / f"{stem}.jsonl" for stem in stems.values()]
-        check_not_read(written, [resolve(name, args.folder) for name in names])
+    _check_places(args, stems)
     normaliser = build_normaliser(args.normaliser) if args.normaliser else None
     corpora = {name: read_manifest(name, args.folder) for name in names}
     if args.embed_audio:
@@ -107,20 +107,7 @@ def run(args: argparse.Namespace) -> int:
                 normaliser=normaliser,
                 on_progress=progress.advance,
             )
-        for reason in result.left_out.values():
-            say("evaluate", reason)
-        print(result.summary(), flush=True)
-        if args.details:
-            print(result.details().summary(), flush=True)
-        if args.output:
-            result.write(args.output, stems[name])
-        if result.calibration is not None and args.calibration:
-            write_calibration(result.calibration, args.calibration, stems[name], title=name)
-        if args.report:
-            report = evaluation_report(result, args.model, curves)
-            page = args.report / f"{stems[name]}.html"
-            n_left_out += report.write(page, embed_audio=args.embed_audio, tell=partial(say, "evaluate"))
-        n_left_out += len(result.left_out)
+        n_left_out += len(result.left_out) + _deliver(result, args, stems[name], curves)
         if args.fail_above is not None and result.score.wer.is_above(args.fail_above):
             above.append(f"{name}: {result.score.wer.phrase('WER')} is above --fail-above {args.fail_above:g}")
     for line in above:
@@ -128,3 +115,35 @@ def run(args: argparse.Namespace) -> int:
     if above:
         return Failure.exit_code
     return LEFT_OUT if n_left_out else 0
+
+
+def _check_places(args: argparse.Namespace, stems: Mapping[str, str]) -> None:
+    """Refuse places that cannot be written to, and manifests that would be overwritten, before any work is done."""
+    from asr.data.manifest import resolve
+    from asr.files import check_not_read, check_output_folder
+
+    for folder in filter(None, (args.output, args.calibration, args.report)):
+        check_output_folder(folder)
+    if args.output:
+        written = [args.output / f"{stem}.jsonl" for stem in stems.values()]
+        check_not_read(written, [resolve(name, args.folder) for name in stems])
+
+
+def _deliver(result: Evaluation, args: argparse.Namespace, stem: str, curves: Curves) -> int:
+    """Print and write what was found on a manifest; return the number of sounds that its report lacks."""
+    from asr.scoring.diagram import write_calibration
+    from asr.scoring.report import evaluation_report
+
+    for reason in result.left_out.values():
+        say("evaluate", reason)
+    print(result.summary(), flush=True)
+    if args.details:
+        print(result.details().summary(), flush=True)
+    if args.output:
+        result.write(args.output, stem)
+    if result.calibration is not None and args.calibration:
+        write_calibration(result.calibration, args.calibration, stem, title=result.corpus)
+    if not args.report:
+        return 0
+    report = evaluation_report(result, args.model, curves)
+    return report.write(args.report / f"{stem}.html", embed_audio=args.embed_audio, tell=partial(say, "evaluate"))

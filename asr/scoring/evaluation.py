@@ -218,8 +218,6 @@ def evaluate(
     references = {utterance: text for utterance, text in texts.items() if utterance in found}
     hypotheses = {utterance: found[utterance] for utterance in references}
     tokenizer = decoder.tokenizer
-    kind = [] if decoder.writes_words else [tokenizer.kind]
-    form = [normaliser.name] if normaliser is not None else []
     perfect = {utterance: decoder.reference(text) for utterance, text in references.items()}
     attributes = {cut.id: _attributes(cut, found[cut.id], snr_db[cut.id]) for cut in cuts if cut.id in found}
     speakers = {utterance: known["speaker"] for utterance, known in attributes.items() if "speaker" in known}
@@ -241,7 +239,7 @@ def evaluate(
             corpus=[corpus],
             references=references,
             decoder=decoder.signature,
-            normaliser="+".join([tokenizer.normaliser, *kind, *form]),
+            normaliser=_form(decoder, normaliser),
         ),
         attributes=attributes,
         vocabulary=decoder.vocabulary,
@@ -250,6 +248,13 @@ def evaluate(
         calibration=calibration,
         times=times,
     )
+
+
+def _form(decoder: Decoder, normaliser: ScoringNormaliser | None) -> str:
+    """Return the name of the form in which texts are compared."""
+    parts = [decoder.tokenizer.normaliser]
+    parts += [] if decoder.writes_words else [decoder.tokenizer.kind]
+    return "+".join([*parts, normaliser.name] if normaliser is not None else parts)
 
 
 def _attributes(cut: MonoCut, hypothesis: Hypothesis, snr_db: float | None) -> dict[str, Any]:
