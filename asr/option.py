@@ -89,6 +89,8 @@ class Option:
     def check(self, value: Any) -> None:
         """Raise a ConfigError where a value, or an element of a list, is not among the choices or out of range."""
         for element in value if isinstance(value, list) else [value]:
+            if isinstance(value, list) and (element is None or isinstance(element, list | dict)):
+                raise ConfigError(f"{self.key}={show(value)}: expected a plain list, without {show(element)} in it")
             self._check_element(element, value)
 
     def _check_element(self, element: Any, value: Any) -> None:

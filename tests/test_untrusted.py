@@ -165,6 +165,14 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         both(replaced("x/ngram", lambda path: path.symlink_to("/usr")), decoding(lm="x/ngram", kind="beam_ngram")),
         "x/ngram: a link that leads out of the package, to /usr; refused",
     ),
+    "list in a list": (
+        lambda package: edit(package / "config.yaml", lambda m: m["model"]["cnn"].update(channels=[[]])),
+        r"model\.cnn\.channels=.*: expected a plain list",
+    ),
+    "nothing in a list": (
+        lambda package: edit(package / "config.yaml", lambda m: m["model"]["cnn"].update(channels=[None])),
+        r"model\.cnn\.channels",
+    ),
     "large maps": (
         lambda package: edit(
             package / "config.yaml",
